@@ -1,0 +1,53 @@
+"""The read-out in plain arithmetic: what every engine must compute, written to be read rather than to be fast.
+
+    similarity(q, k) = query . key / temperature - distance^2 / (2 (start^2 + growth^2 age))
+    affinity         = softmax of the similarity over all tokens of all slots that hold something
+    read-out         = sum of affinity * value over the slots that hold the object, divided by the affinity they got
+
+The networks compute the same with one matrix product (maskstream/model/read_out.py has the how); tests hold them to this.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from maskstream.networks import F32
+
+# K key channels, V value channels, T slots, N tokens of a frame, P positions of the query, O objects
+
+
+@dataclass(frozen=True)
+class ReadOutSettings:
+    """Temperature of the cosine; how far things are expected to move, in tokens, at once and with the root of the age."""
+
+    temperature: float
+    start_tokens: float
+    growth_tokens: float
+
+
+def similarity(
+    query_KP: F32, key_KTN: F32, age_T: F32, size: tuple[int, int], settings: ReadOutSettings
+) -> F32:
+    """Similarity [P, T, N] of positions and tokens, both row-major on a grid of `size` (height, width)."""
+    cosine_PTN = np.einsum("kp,ktn->ptn", query_KP, key_KTN) / settings.temperature
+    place_N2 = np.stack(np.unravel_index(np.arange(size[0] * size[1]), size), axis=1)
+    distance_PN = ((place_N2[:, None] - place_N2[None]) ** 2).sum(axis=2)
+    spread_T = settings.start_tokens**2 + settings.growth_tokens**2 * age_T
+    total: F32 = cosine_PTN - distance_PN[:, None, :] / (2 * spread_T[None, :, None])
+    return total
+
+
+def affinity(similarity_PTN: F32, held_T: F32) -> F32:
+    """Softmax over the tokens of the slots where `held_T` is 1; each position sums to 1."""
+    masked = np.where(held_T[None, :, None] > 0, similarity_PTN, -np.inf)
+    weight = np.exp(masked - masked.max(axis=(1, 2), keepdims=True))
+    normalised: F32 = weight / weight.sum(axis=(1, 2), keepdims=True)
+    return normalised
+
+
+def read_out(affinity_PTN: F32, value_OVTN: F32, valid_OT: F32) -> F32:
+    """Read-out [O, V, P]; each object normalised over its own slots."""
+    mixed_OVP = np.einsum("ptn,ovtn,ot->ovp", affinity_PTN, value_OVTN, valid_OT)
+    mass_OP = np.einsum("ptn,ot->op", affinity_PTN, valid_OT)
+    result: F32 = mixed_OVP / np.maximum(mass_OP, 1e-12)[:, None]
+    return result

@@ -1,0 +1,131 @@
+"""maskstream bench: speed, latency and memory of Tracker.step on this machine, beside torch's own speed.
+
+Each row runs in a process of its own, so that its peak memory is its own. Every table holds the row of the same
+networks in eager torch fp32, so that a speed is also a ratio measured in one run; where torch cannot run, the reason is
+printed.
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from maskstream.commands import own_program
+from maskstream.commands.bench_row import RowRequest
+from maskstream.commands.networks import add_engine_arguments, artifact_of
+from maskstream.errors import MaskstreamError
+from maskstream.progress import progress
+from maskstream.report import table, write_report
+
+DESCRIPTION = """\
+Measure frames/s, latency and peak memory of the tracker over the bundled clip, for each engine, number of objects and
+number of streams (streams share one engine and take turns). Warm-up is left out. Eager torch fp32 is always measured
+too, as the yardstick.
+
+  maskstream bench
+  maskstream bench --engine onnxruntime,openvino --objects 1,4 --streams 1,4 --json bench.json"""
+
+TORCH = "torch"
+_COLUMNS = ("engine", "precision", "size", "objects", "streams", "fps", "p50_ms", "p95_ms", "p99_ms", "peak_rss_bytes")
+_MIB = 2**20
+
+
+class BenchError(MaskstreamError):
+    """No row could be measured."""
+
+    reason = "BENCH_FAILED"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    add_engine_arguments(parser)
+    parser.add_argument(
+        "--size", metavar="HxW", type=_size, default=(480, 854), help="height x width (default: 480x854)"
+    )
+    parser.add_argument("--objects", metavar="N,N", type=_counts, default=[1, 4, 16], help="default: 1,4,16")
+    parser.add_argument("--streams", metavar="N,N", type=_counts, default=[1, 4], help="default: 1,4")
+    parser.add_argument("--frames", metavar="N", type=_count, default=40, help="measured frames a row (default: 40)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows and where they come from")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print, write. Ctrl-C reports the rows that were finished."""
+    artifact = artifact_of(arguments)
+    requests = _requests(arguments, artifact)
+    rows: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
+    status = 0
+    try:
+        with progress("bench", len(requests), "rows") as advance:
+            for request in requests:
+                if request.engine not in missing:
+                    _measure(request, rows, missing)
+                advance()
+    except KeyboardInterrupt:
+        print("stopped early")
+        status = 130
+    print(_table(rows))
+    for engine, reason in missing.items():
+        print(f"no row of {engine}: {reason}")
+    if arguments.json:
+        write_report(arguments.json, {"rows": rows, "missing": missing})
+    if not rows and not status:
+        raise BenchError("no engine could be measured; the reasons are above")
+    return status
+
+
+def _requests(arguments: argparse.Namespace, artifact: Path) -> list[RowRequest]:
+    engines = [name.strip() for name in arguments.engine.split(",") if name.strip()]
+    if TORCH not in engines:
+        engines.append(TORCH)
+    height, width = arguments.size
+    return [
+        RowRequest(str(artifact), engine, height, width, objects, streams, arguments.frames)
+        for engine, objects, streams in itertools.product(engines, arguments.objects, arguments.streams)
+    ]
+
+
+def _measure(request: RowRequest, rows: list[dict[str, Any]], missing: dict[str, str]) -> None:
+    """Run one row in a fresh process, and note the reason when its engine cannot run here."""
+    command = own_program.command("maskstream.commands.bench_row", json.dumps(asdict(request)))
+    done = subprocess.run(command, env=own_program.environment(), capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    else:
+        complaint = done.stderr.strip().splitlines() or [f"its process ended with status {done.returncode}"]
+        missing[request.engine] = complaint[-1]
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Rows, and each one's speed as a multiple of torch's at the same size, objects and streams."""
+    yardsticks = {_case(row): row["fps"] for row in rows if row["engine"] == TORCH}
+    lines = []
+    for row in rows:
+        yardstick = yardsticks.get(_case(row))
+        ratio = f"{row['fps'] / yardstick:.2f}x" if yardstick else None
+        lines.append([*(row[name] for name in _COLUMNS[:-1]), f"{row['peak_rss_bytes'] / _MIB:.0f}", ratio])
+    return table([*_COLUMNS[:-1], "peak MiB", "of torch"], lines)
+
+
+def _case(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["size"], row["objects"], row["streams"]
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) >= 16 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, for example 480x854")
+    return int(parts[0]), int(parts[1])
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(part) for part in text.split(",")]
+
+
+def _count(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)

@@ -1,0 +1,54 @@
+"""The networks a command works with: the shipped artifact, another one, or a checkpoint by torch."""
+
+import argparse
+from pathlib import Path
+
+from maskstream.errors import CheckpointError
+from maskstream.networks import Networks
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """--artifact and --engine."""
+    parser.add_argument(
+        "--artifact", metavar="DIR", type=Path, help="what maskstream-export wrote (default: the shipped one)"
+    )
+    parser.add_argument(
+        "--engine", metavar="NAME", default="auto", help="what runs the networks (default: auto, by hardware)"
+    )
+
+
+def artifact_of(arguments: argparse.Namespace) -> Path:
+    """The artifact asked for, else the shipped one."""
+    from maskstream.artifact import default_artifact
+
+    chosen: Path | None = arguments.artifact
+    return chosen or default_artifact()
+
+
+def networks_from(arguments: argparse.Namespace) -> Networks:
+    """Networks of --checkpoint, where a command has it and it is given, else of --artifact.
+
+    Raises ArtifactError, CheckpointError or another MaskstreamError that says what is missing.
+    """
+    checkpoint: Path | None = getattr(arguments, "checkpoint", None)
+    if checkpoint is not None:
+        return _torch_networks(checkpoint)
+    from maskstream.engines import load_networks
+
+    return load_networks(artifact_of(arguments), arguments.engine)
+
+
+def describe(networks: Networks) -> str:
+    """One line on what runs."""
+    return f"{networks.spec.name}, engine {networks.engine}, {networks.precision}"
+
+
+def _torch_networks(checkpoint: Path) -> Networks:
+    try:
+        from maskstream.checkpoint import Checkpoint
+        from maskstream.engines.torch_networks import TorchNetworks
+    except ModuleNotFoundError as error:
+        raise CheckpointError(
+            f"{checkpoint}: a checkpoint needs {error.name}; install maskstream[train], or export it and use --artifact"
+        ) from error
+    return TorchNetworks(Checkpoint.load(checkpoint).segmenter())

@@ -1,0 +1,198 @@
+"""Memory bank: fixed slots, so that every shape is static and memory cannot grow with the length of a stream.
+
+Layout by role, not by position: `permanent` frames (prompted; a stream's first prompt is never evicted), a ring of
+`recent` frames kept every `memory_stride` frames, and `last`, the newest frame. `SlotPolicy` decides where a frame
+goes and knows no arrays; `MemoryBank` holds one record per slot (key, value, validity, frame index together, so they
+cannot drift apart). Objects own rows: a row is taken from a `BlockPool` and refused when the pool is empty, so the
+process is bounded as well as the session.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+
+from maskstream.errors import MemoryExhausted
+from maskstream.networks import F32, MemoryView, NetworkSpec
+
+
+class Role(StrEnum):
+    """Why a slot is held."""
+
+    EMPTY = "empty"
+    PERMANENT = "permanent"
+    RECENT = "recent"
+    LAST = "last"
+
+
+class SlotPolicy:
+    """Which slot a new frame is written to. Slots never move; their roles do."""
+
+    def __init__(self, permanent: int, recent: int, memory_stride: int) -> None:
+        if permanent < 1 or recent < 0 or memory_stride < 1:
+            raise ValueError("a bank needs permanent >= 1, recent >= 0 and memory_stride >= 1")
+        self.permanent, self.recent, self.memory_stride = permanent, recent, memory_stride
+        self.clear()
+
+    @property
+    def capacity(self) -> int:
+        """Slots in all: permanent + recent + 1 for the last frame."""
+        return self.permanent + self.recent + 1
+
+    def clear(self) -> None:
+        """Forget every slot and every count."""
+        self.role = [Role.EMPTY] * self.capacity
+        self.frame_index = [-1] * self.capacity
+        self.evictions: Counter[str] = Counter()
+        self._last_kept = -1
+
+    def choose(self, frame_index: int, prompted: bool) -> int:
+        """Slot for this frame; marks it taken. Evictions are counted by the role that lost its slot."""
+        slot = self._permanent_slot() if prompted else self._last_slot(frame_index)
+        if self.role[slot] in (Role.PERMANENT, Role.RECENT):
+            self.evictions[self.role[slot].value] += 1
+        self.role[slot] = Role.PERMANENT if prompted else Role.LAST
+        self.frame_index[slot] = frame_index
+        return slot
+
+    def _permanent_slot(self) -> int:
+        held = self._slots(Role.PERMANENT)
+        if len(held) < self.permanent:
+            return self._slots(Role.EMPTY)[0]
+        # The first prompt stays: it is the user's own word and the least drifted. The oldest of the others goes.
+        return held[1] if len(held) > 1 else held[0]
+
+    def _last_slot(self, frame_index: int) -> int:
+        last = self._slots(Role.LAST)
+        if not last:
+            return self._slots(Role.EMPTY)[0]
+        if self.recent == 0 or self.frame_index[last[0]] - self._last_kept < self.memory_stride:
+            return last[0]
+        self._last_kept = self.frame_index[last[0]]
+        self.role[last[0]] = Role.RECENT
+        recent = self._slots(Role.RECENT)
+        return recent[0] if len(recent) > self.recent else self._slots(Role.EMPTY)[0]
+
+    def _slots(self, role: Role) -> list[int]:
+        """Slots of one role, oldest frame first."""
+        return sorted((s for s in range(self.capacity) if self.role[s] is role), key=lambda s: self.frame_index[s])
+
+
+class BlockPool:
+    """The process-wide bound on bank memory: bytes are granted whole or refused, never swapped or grown."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
+        self._used_bytes = 0
+        self._lock = Lock()
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes granted and not given back."""
+        return self._used_bytes
+
+    def take(self, num_bytes: int) -> None:
+        """Reserve, or raise MemoryExhausted and reserve nothing."""
+        with self._lock:
+            if self._used_bytes + num_bytes > self.total_bytes:
+                free = self.total_bytes - self._used_bytes
+                raise MemoryExhausted(
+                    f"the memory bank needs {num_bytes / 2**20:.1f} MiB more and {free / 2**20:.1f} MiB are free; "
+                    "close a stream, remove an object, or start the server with a larger bank budget"
+                )
+            self._used_bytes += num_bytes
+
+    def give(self, num_bytes: int) -> None:
+        """Return what `take` granted."""
+        with self._lock:
+            self._used_bytes -= num_bytes
+            assert self._used_bytes >= 0, "more bank memory given back than taken"
+
+
+class MemoryBank:
+    """Records of one stream: keys shared by all objects, values and validity one row an object.
+
+    Rows are allocated in powers of two, so that adding objects one by one copies little. Call `close` to return the
+    memory; a bank that was closed holds nothing.
+    """
+
+    # O object rows, T slots, N tokens, K key channels, V value channels
+
+    def __init__(self, spec: NetworkSpec, tokens: int, pool: BlockPool, permanent: int = 2) -> None:
+        recent = spec.capacity - permanent - 1
+        self.policy = SlotPolicy(permanent, recent, spec.memory_stride)
+        self._spec, self._tokens, self._pool = spec, tokens, pool
+        self._key_bytes = 4 * spec.capacity * spec.key_channels * tokens
+        self._row_bytes = 4 * spec.capacity * spec.value_channels * tokens
+        pool.take(self._key_bytes)
+        self._key_KTN = np.zeros((spec.key_channels, spec.capacity, tokens), np.float32)
+        self._value_OVTN = np.zeros((0, spec.value_channels, spec.capacity, tokens), np.float32)
+        self._valid_OT = np.zeros((0, spec.capacity), np.float32)
+        self.rows = 0
+
+    @property
+    def slots_used(self) -> int:
+        """Slots that hold at least one object."""
+        return int(self._valid_OT[: self.rows].any(axis=0).sum())
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes this bank holds of its pool."""
+        return self._key_bytes + self._row_bytes * len(self._value_OVTN) if self._key_bytes else 0
+
+    def add_row(self) -> int:
+        """Row of a new object, empty in every slot. Raises MemoryExhausted, leaving the bank as it was."""
+        if self.rows == len(self._value_OVTN):
+            self._grow(max(1, 2 * self.rows))
+        self._value_OVTN[self.rows] = 0
+        self._valid_OT[self.rows] = 0
+        self.rows += 1
+        return self.rows - 1
+
+    def remove_row(self, row: int) -> None:
+        """Forget one object; the rows after it move down by one. Its bytes are wiped, so an id used again starts clean."""
+        for array in (self._value_OVTN, self._valid_OT):
+            array[row : self.rows - 1] = array[row + 1 : self.rows]
+            array[self.rows - 1] = 0
+        self.rows -= 1
+
+    def write(
+        self, frame_index: int, key_KN: F32, value_OVN: F32, stored: npt.NDArray[np.bool_], prompted: bool
+    ) -> int:
+        """Store one frame for the objects in `stored` (bool [O]); the others are marked absent in that slot."""
+        slot = self.policy.choose(frame_index, prompted)
+        self._key_KTN[:, slot] = key_KN
+        self._value_OVTN[: self.rows, :, slot] = np.where(stored[:, None, None], value_OVN, 0)
+        self._valid_OT[: self.rows, slot] = stored
+        return slot
+
+    def view(self, frame_index: int) -> MemoryView:
+        """The bank as `Networks.segment` reads it at `frame_index`; views, no copy. Valid until the next write."""
+        age = np.maximum(frame_index - np.asarray(self.policy.frame_index, np.float32), 0.0)
+        rows = slice(0, self.rows)
+        return MemoryView(self._key_KTN[None], self._value_OVTN[None, rows], self._valid_OT[None, rows], age[None])
+
+    def clear(self) -> None:
+        """Forget every frame and object; the key block stays reserved, value rows are returned."""
+        self._pool.give(self._row_bytes * len(self._value_OVTN))
+        self._value_OVTN, self._valid_OT = self._value_OVTN[:0].copy(), self._valid_OT[:0].copy()
+        self._key_KTN[:] = 0
+        self.rows = 0
+        self.policy.clear()
+
+    def close(self) -> None:
+        """Return all memory to the pool. Safe to call twice."""
+        self._pool.give(self.num_bytes)
+        self._value_OVTN, self._valid_OT = self._value_OVTN[:0].copy(), self._valid_OT[:0].copy()
+        self._key_KTN = self._key_KTN[:0].copy()
+        self._key_bytes = self.rows = 0
+
+    def _grow(self, rows: int) -> None:
+        self._pool.take(self._row_bytes * (rows - len(self._value_OVTN)))
+        value = np.zeros((rows, *self._value_OVTN.shape[1:]), np.float32)
+        valid = np.zeros((rows, self._spec.capacity), np.float32)
+        value[: self.rows], valid[: self.rows] = self._value_OVTN[: self.rows], self._valid_OT[: self.rows]
+        self._value_OVTN, self._valid_OT = value, valid

@@ -1,0 +1,50 @@
+"""Mask decoder: read-out and frame features -> one logit a pixel at stride 4.
+
+Convolutions are linear, so the part over the shared context is computed once for all objects. The decoder corrects the
+propagated mask rather than redrawing it: its output is added to that mask's own logit, weighted by a learnt scale, so an
+untrained decoder starts as label propagation.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from maskstream.model.config import ModelConfig
+from maskstream.model.mask_encoder import from_cells
+
+
+class MaskDecoder(nn.Module):
+    """readout [B, O, V, P], context, skip8, skip4 -> logits [B, O, H/4, W/4] and coarse masks of the same size."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.stride, self.cells = config.stride, config.cells
+        wide, middle, slim = 128, config.skip8_channels, config.skip4_channels
+        self.from_readout = nn.Conv2d(config.value_channels + config.cells, wide, 3, padding=1)
+        self.from_context = nn.Conv2d(config.context_channels, wide, 3, padding=1, bias=False)
+        self.deep = nn.Sequential(nn.ReLU(), nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(), nn.Conv2d(wide, middle, 1))
+        self.at8 = nn.Sequential(nn.ReLU(), nn.Conv2d(middle, middle, 3, padding=1), nn.ReLU(), nn.Conv2d(middle, slim, 1))
+        self.coarse4 = nn.Conv2d(1, slim, 3, padding=1, bias=False)
+        self.at4 = nn.Sequential(nn.ReLU(), nn.Conv2d(slim, slim, 3, padding=1), nn.ReLU(), nn.Conv2d(slim, 1, 3, padding=1))
+        self.coarse_scale = nn.Parameter(torch.tensor(1.0))
+        nn.init.zeros_(self.at4[-1].weight)
+        nn.init.zeros_(self.at4[-1].bias)
+
+    def forward(self, readout_BOVP: Tensor, context: Tensor, skip8: Tensor, skip4: Tensor) -> tuple[Tensor, Tensor]:
+        batch, objects = readout_BOVP.shape[:2]
+        per_object = readout_BOVP.flatten(0, 1).unflatten(2, (context.shape[2], context.shape[3]))
+        coarse_XHW = from_cells(per_object[:, -self.cells :], self.stride)
+        x = self._shared(self.from_readout(per_object), self.from_context(context), batch)
+        x = self.deep(x)
+        if self.stride == 16:
+            x = interpolate(x, size=(skip8.shape[2], skip8.shape[3]), mode="bilinear", align_corners=False)
+        x = self.at8(self._shared(x, skip8, batch))
+        x = interpolate(x, size=(skip4.shape[2], skip4.shape[3]), mode="bilinear", align_corners=False)
+        x = self._shared(x + self.coarse4(coarse_XHW[:, None]), skip4, batch)
+        logit_XHW = self.at4(x)[:, 0] + self.coarse_scale * torch.logit(coarse_XHW, eps=1e-3)
+        return logit_XHW.unflatten(0, (batch, objects)), coarse_XHW.unflatten(0, (batch, objects))
+
+    @staticmethod
+    def _shared(per_object: Tensor, shared: Tensor, batch: int) -> Tensor:
+        """Add a frame's map [B, C, h, w] to the maps [B*O, C, h, w] of all its objects."""
+        return (per_object.unflatten(0, (batch, per_object.shape[0] // batch)) + shared[:, None]).flatten(0, 1)

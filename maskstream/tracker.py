@@ -1,0 +1,294 @@
+"""Tracker: the one loop. Frame in, masks out; the same code for every engine, for evaluation, export checks and serving.
+
+A step encodes the frame, reads the bank, lets prompts overrule what was read, and stores what is trustworthy: nothing is
+written for an object that is absent, unsure or not finite, so one bad frame cannot poison the next. All state of a
+stream lives here; the networks are shared and stateless.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from maskstream import masks
+from maskstream.errors import InvalidFrame, InvalidPrompt, MemoryExhausted, NoObjects, SizeChanged
+from maskstream.memory_bank import BlockPool, MemoryBank
+from maskstream.networks import F32, FrameFeatures, Networks, SoftMasks
+
+Frame = npt.NDArray[np.uint8]  # [H, W, 3] RGB
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The user's word on one object in one frame: `mask` is bool or uint8 [H, W], non-zero inside the object."""
+
+    object_id: int
+    mask: npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TrackerSettings:
+    """Knobs of one stream. Scores are probabilities in 0..1, areas are fractions of the frame."""
+
+    max_objects: int = 32
+    permanent_slots: int = 2
+    write_score: float = 0.6  # an object surer than this is stored; the doubtful ones would teach the bank their doubt
+    lost_score: float = 0.5  # below this, or with no pixel, an object is reported as lost
+    smallest_write_area: float = 1e-5  # about four pixels at 480p: less is noise
+
+
+@dataclass(frozen=True)
+class ObjectState:
+    """What one frame says of one object."""
+
+    object_id: int
+    score: float  # mean probability inside the mask, 0 when there is none
+    visible: float  # probability that the object is in the picture at all: its best pixel
+    area: int  # pixels of the frame
+    box: masks.Box | None
+    lost: bool
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The answer to one frame, at the frame's own size."""
+
+    frame_index: int
+    id_map: masks.IdMap
+    coarse_id_map: masks.IdMap  # what affinity alone would have answered; equals id_map on prompted objects
+    objects: tuple[ObjectState, ...]
+    memory_slots: int
+    stage_seconds: dict[str, float] = field(repr=False)
+
+
+class Tracker:
+    """State of one stream. Not thread-safe: one thread steps it at a time. Call `close` to free its memory."""
+
+    STAGES = ("resize", "encode_frame", "segment", "encode_mask", "finish")
+
+    def __init__(
+        self, networks: Networks, settings: TrackerSettings | None = None, pool: BlockPool | None = None
+    ) -> None:
+        self._networks = networks
+        self._settings = settings or TrackerSettings()
+        self._pool = pool or BlockPool(2**62)
+        self._bank: MemoryBank | None = None
+        self._object_ids: list[int] = []  # position = object slot = bank row
+        self._frame_size: tuple[int, int] | None = None
+        self._soft: F32 | None = None  # [O, H/4, W/4] of the last good frame; what a non-finite frame falls back to
+        self._frame_index = -1
+        self.writes_skipped: Counter[str] = Counter()
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """Ids followed at present, in the order they were added."""
+        return tuple(self._object_ids)
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """Height and width of the stream, None before its first frame."""
+        return self._frame_size
+
+    @property
+    def bank_bytes(self) -> int:
+        """Bytes the stream's bank holds; constant while its objects stay the same."""
+        return self._bank.num_bytes if self._bank else 0
+
+    @property
+    def evictions(self) -> Counter[str]:
+        """Slots given up so far, by the role they had."""
+        return self._bank.policy.evictions if self._bank else Counter()
+
+    def step(self, frame: Frame, prompts: Sequence[Prompt] = ()) -> Segmentation:
+        """Masks of all objects in `frame`; `prompts` add objects or correct known ones on exactly this frame.
+
+        Raises InvalidFrame, SizeChanged, InvalidPrompt, NoObjects or MemoryExhausted; the stream is then as before.
+        """
+        self._check(frame, prompts)
+        clock = _StageClock()
+        resized = masks.resize_frame(frame, self._working_size(frame))
+        clock.stop("resize")
+        features = self._networks.encode_frame(resized[None])
+        clock.stop("encode_frame")
+        bank = self._bank or self._new_bank(features)
+        frame_index = self._frame_index + 1
+        read = self._read(features, bank, frame_index)
+        clock.stop("segment")
+        if prompts:
+            read = self._prompt(prompts, read, bank)
+        self._bank, self._frame_index, self._frame_size = bank, frame_index, (frame.shape[0], frame.shape[1])
+        if np.isfinite(read.decoded).all() and np.isfinite(features.key).all():
+            self._store(features, read.decoded[0], {prompt.object_id for prompt in prompts})
+        else:
+            read = self._coast(read)
+        clock.stop("encode_mask")
+        return self._answer(frame, read, prompts, clock)
+
+    def remove(self, object_ids: Sequence[int]) -> None:
+        """Stop following these objects and free their memory. Raises InvalidPrompt for an id that is not followed."""
+        for object_id in object_ids:
+            if object_id not in self._object_ids:
+                raise InvalidPrompt(f"object {object_id} is not followed; known ids: {self._object_ids or 'none'}")
+        for object_id in dict.fromkeys(object_ids):
+            row = self._object_ids.index(object_id)
+            del self._object_ids[row]
+            if self._bank:
+                self._bank.remove_row(row)
+            if self._soft is not None:
+                self._soft = np.delete(self._soft, row, axis=0)
+
+    def reset(self) -> None:
+        """Forget all objects, all memory and the frame size; the stream may go on with any frame."""
+        self.close()
+        self._object_ids, self._soft, self._frame_size = [], None, None
+
+    def close(self) -> None:
+        """Return the bank's memory. The tracker can be used again, as after `reset`."""
+        if self._bank:
+            self._bank.close()
+        self._bank = None
+
+    def _check(self, frame: Frame, prompts: Sequence[Prompt]) -> None:
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
+            raise InvalidFrame(f"a frame is uint8 [H, W, 3] RGB; got {frame.dtype} {list(frame.shape)}")
+        size = frame.shape[:2]
+        if self._frame_size is not None and size != self._frame_size:
+            was = f"{self._frame_size[1]}x{self._frame_size[0]}"
+            raise SizeChanged(f"this stream is {was}, the frame is {size[1]}x{size[0]}; reset or open a new stream")
+        for prompt in prompts:
+            self._check_prompt(prompt, size)
+        known = {*self._object_ids, *(prompt.object_id for prompt in prompts)}
+        if not known:
+            raise NoObjects("no object is followed yet; give a mask or a box with this frame or before it")
+        if len(known) > self._settings.max_objects:
+            raise InvalidPrompt(f"{len(known)} objects asked for; this stream allows {self._settings.max_objects}")
+
+    @staticmethod
+    def _check_prompt(prompt: Prompt, size: tuple[int, int]) -> None:
+        if not 1 <= prompt.object_id <= masks.MAX_OBJECT_ID:
+            raise InvalidPrompt(f"object id {prompt.object_id} is outside 1..{masks.MAX_OBJECT_ID} (0 is background)")
+        if prompt.mask.shape != size:
+            shape = "x".join(str(side) for side in reversed(prompt.mask.shape))
+            raise InvalidPrompt(
+                f"the mask of object {prompt.object_id} is {shape}, the frame is {size[1]}x{size[0]}; "
+                "give the mask at the frame's own size"
+            )
+        if not prompt.mask.any():
+            raise InvalidPrompt(f"the mask of object {prompt.object_id} is empty: it prompts no object")
+
+    def _working_size(self, frame: Frame) -> tuple[int, int]:
+        spec = self._networks.spec
+        return masks.working_size(frame.shape[0], frame.shape[1], spec.short_side, spec.stride, 4 * spec.short_side)
+
+    def _new_bank(self, features: FrameFeatures) -> MemoryBank:
+        tokens = features.key.shape[2] * features.key.shape[3]
+        return MemoryBank(self._networks.spec, tokens, self._pool, self._settings.permanent_slots)
+
+    def _read(self, features: FrameFeatures, bank: MemoryBank, frame_index: int) -> SoftMasks:
+        if bank.rows:
+            return self._networks.segment(features, bank.view(frame_index))
+        nothing = np.zeros((1, 0, *features.skip4.shape[2:]), np.float32)
+        return SoftMasks(nothing, nothing)
+
+    def _prompt(self, prompts: Sequence[Prompt], read: SoftMasks, bank: MemoryBank) -> SoftMasks:
+        """The read masks with each prompted object set to its prompt and taken out of the others."""
+        new_ids = [i for i in dict.fromkeys(p.object_id for p in prompts) if i not in self._object_ids]
+        self._add_rows(new_ids, bank)
+        size = read.decoded.shape[2:]
+        decoded, coarse = (
+            np.concatenate((soft[0], np.zeros((len(new_ids), *size), np.float32))) for soft in (read.decoded, read.coarse)
+        )
+        for prompt in prompts:
+            row = self._object_ids.index(prompt.object_id)
+            mask = masks.resize_soft((prompt.mask != 0).astype(np.float32)[None], (size[0], size[1]))[0]
+            for soft in (decoded, coarse):
+                soft *= 1.0 - mask
+                soft[row] = mask
+        return SoftMasks(decoded[None], coarse[None])
+
+    def _add_rows(self, new_ids: Sequence[int], bank: MemoryBank) -> None:
+        """Bank rows for new objects: all of them, or none and MemoryExhausted."""
+        rows = bank.rows
+        try:
+            for _ in new_ids:
+                bank.add_row()
+        except MemoryExhausted:
+            while bank.rows > rows:
+                bank.remove_row(bank.rows - 1)
+            if bank is not self._bank:
+                bank.close()
+            raise
+        self._object_ids.extend(new_ids)
+
+    def _coast(self, read: SoftMasks) -> SoftMasks:
+        """The last good masks in place of non-finite ones."""
+        self.writes_skipped["not_finite"] += len(self._object_ids)
+        soft = np.zeros(read.decoded.shape[1:], np.float32)
+        if self._soft is not None:
+            soft[: len(self._soft)] = self._soft
+        return SoftMasks(soft[None], soft[None])
+
+    def _store(self, features: FrameFeatures, soft_OHW: F32, prompted_ids: set[int]) -> None:
+        """Write this frame for the objects it shows surely; a prompted object always is."""
+        assert self._bank is not None
+        self._soft = soft_OHW
+        prompted = np.array([object_id in prompted_ids for object_id in self._object_ids])
+        inside = soft_OHW > 0.5
+        area = inside.mean(axis=(1, 2))
+        score = np.array([_mean_inside(soft, mask) for soft, mask in zip(soft_OHW, inside, strict=True)])
+        absent = area < self._settings.smallest_write_area
+        unsure = ~absent & (score < self._settings.write_score)
+        stored = prompted | ~(absent | unsure)
+        self.writes_skipped.update(absent=int((absent & ~prompted).sum()), unsure=int((unsure & ~prompted).sum()))
+        if stored.any():
+            value_BOVN = self._networks.encode_mask(features, soft_OHW[None])
+            key_KN = features.key[0].reshape(features.key.shape[1], -1)
+            if np.isfinite(value_BOVN).all():
+                self._bank.write(self._frame_index, key_KN, value_BOVN[0], stored, bool(prompted.any()))
+            else:
+                self.writes_skipped["not_finite"] += int(stored.sum())
+
+    def _answer(self, frame: Frame, read: SoftMasks, prompts: Sequence[Prompt], clock: "_StageClock") -> Segmentation:
+        size = (frame.shape[0], frame.shape[1])
+        soft_OHW = masks.resize_soft(read.decoded[0], size)
+        id_map = masks.to_id_map(soft_OHW, self._object_ids)
+        coarse_id_map = masks.to_id_map(masks.resize_soft(read.coarse[0], size), self._object_ids)
+        for prompt in prompts:  # the user's own pixels are the answer, not their echo through a coarser grid
+            for answer in (id_map, coarse_id_map):
+                answer[answer == prompt.object_id] = 0
+                answer[prompt.mask != 0] = prompt.object_id
+        objects = tuple(self._state(i, soft, id_map) for i, soft in zip(self._object_ids, soft_OHW, strict=True))
+        clock.stop("finish")
+        assert self._bank is not None
+        return Segmentation(
+            self._frame_index, id_map, coarse_id_map, objects, self._bank.slots_used, clock.seconds
+        )
+
+    def _state(self, object_id: int, soft_HW: F32, id_map: masks.IdMap) -> ObjectState:
+        inside = id_map == object_id
+        box = masks.bounding_box(inside)
+        area = int(np.count_nonzero(inside))
+        score = _mean_inside(soft_HW, inside)
+        lost = box is None or score < self._settings.lost_score
+        return ObjectState(object_id, score, float(soft_HW.max()), area, box, lost)
+
+
+def _mean_inside(soft_HW: F32, inside: npt.NDArray[np.bool_]) -> float:
+    """Mean probability over the pixels inside, 0 when there are none."""
+    return float(soft_HW[inside].mean()) if inside.any() else 0.0
+
+
+class _StageClock:
+    """Wall-clock seconds of consecutive stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def stop(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._since
+        self._since = now

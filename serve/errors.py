@@ -1,0 +1,125 @@
+"""What the wire says when something is wrong. `StreamEnded` and its leaves end a stream with a gRPC status and
+google.rpc details; every other MaskstreamError concerns one request and travels as a FrameError.
+
+UNAVAILABLE means: the same call may succeed at once on another replica. RESOURCE_EXHAUSTED is kept for limits that
+another replica has too.
+"""
+
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from maskstream import wire
+from maskstream.errors import InvalidFrame, InvalidPrompt, MaskstreamError, MemoryExhausted, NoObjects
+
+DOMAIN = "maskstream"
+
+
+class FrameUndecodable(InvalidFrame):
+    """The bytes are not a whole picture of the kind they claim to be."""
+
+    reason = "FRAME_UNDECODABLE"
+
+
+class FrameTooLarge(InvalidFrame):
+    """The picture's header claims more pixels than the server takes."""
+
+    reason = "FRAME_TOO_LARGE"
+
+
+class OutOfOrder(MaskstreamError):
+    """A seq that is not larger than the one before."""
+
+    reason = "OUT_OF_ORDER"
+
+
+class Unimplemented(MaskstreamError):
+    """A request this version does not know how to serve."""
+
+    reason = "UNIMPLEMENTED"
+
+
+class StreamEnded(MaskstreamError):
+    """Base of what ends a stream. `code` is a google.rpc.Code."""
+
+    code: int = code_pb2.INTERNAL
+    retry_after_seconds: float | None = None
+
+
+class OpenRequired(StreamEnded):
+    """The first request was something else."""
+
+    reason, code = "OPEN_REQUIRED", code_pb2.INVALID_ARGUMENT
+
+
+class BadConfig(StreamEnded):
+    """Open asks for something that does not exist; `field` names it."""
+
+    reason, code = "BAD_CONFIG", code_pb2.INVALID_ARGUMENT
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ModelNotFound(StreamEnded):
+    """Another model is served here."""
+
+    reason, code = "MODEL_NOT_FOUND", code_pb2.NOT_FOUND
+
+
+class ServerFull(StreamEnded):
+    """No slot or no bank memory is left for another stream."""
+
+    reason, code, retry_after_seconds = "SERVER_FULL", code_pb2.UNAVAILABLE, 1.0
+
+
+class Warming(StreamEnded):
+    """The engine has not finished its first run."""
+
+    reason, code, retry_after_seconds = "WARMING", code_pb2.UNAVAILABLE, 1.0
+
+
+class Draining(StreamEnded):
+    """The server is going away."""
+
+    reason, code, retry_after_seconds = "DRAINING", code_pb2.UNAVAILABLE, 1.0
+
+
+class IdleTimeout(StreamEnded):
+    """Nothing was sent, or nothing was read, for too long."""
+
+    reason, code = "IDLE_TIMEOUT", code_pb2.ABORTED
+
+
+class EngineFailed(StreamEnded):
+    """The engine broke on this stream; the cause is in the server's log."""
+
+    reason, code = "ENGINE_FAILED", code_pb2.INTERNAL
+
+
+# The most specific class first.
+_FRAME_CODES: tuple[tuple[type[MaskstreamError], int], ...] = (
+    (MemoryExhausted, code_pb2.RESOURCE_EXHAUSTED),
+    (NoObjects, code_pb2.FAILED_PRECONDITION),
+    (Unimplemented, code_pb2.UNIMPLEMENTED),
+    (InvalidFrame, code_pb2.INVALID_ARGUMENT),
+    (InvalidPrompt, code_pb2.INVALID_ARGUMENT),
+)
+
+
+def frame_code(error: MaskstreamError) -> int:
+    """google.rpc.Code of an error that concerns one request."""
+    return next((code for kind, code in _FRAME_CODES if isinstance(error, kind)), code_pb2.INVALID_ARGUMENT)
+
+
+def status_of(error: StreamEnded) -> status_pb2.Status:
+    """The error as google.rpc.Status: ErrorInfo always; RetryInfo and BadRequest where they apply."""
+    details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    if error.retry_after_seconds is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=wire.duration(error.retry_after_seconds)))
+    if isinstance(error, BadConfig):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=str(error))
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    status = status_pb2.Status(code=error.code, message=str(error))
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status

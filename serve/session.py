@@ -1,0 +1,159 @@
+"""Session: the state of one stream and what is done with it off the event loop.
+
+`prepare` runs in the decode pool, one request at a time; `take_turn` runs on the engine thread. The tracker is touched
+by the engine thread alone, the prompts that wait for a frame by `prepare` alone, so neither needs a lock. Answers leave
+through `post`, which the stream's RPC provides and which may be called from any thread.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from maskstream.errors import InvalidPrompt, MaskstreamError
+from maskstream.tracker import Prompt, Tracker
+from serve.delivery import FrameQueue
+from serve.errors import EngineFailed, StreamEnded
+from serve.messages import (
+    Acked,
+    Answer,
+    Answered,
+    BoxPrompt,
+    Closed,
+    CloseRequest,
+    Dropped,
+    DropReason,
+    EncodedPrompt,
+    FrameCounts,
+    FrameRequest,
+    Refused,
+    RefusedRequest,
+    RemoveObjectsRequest,
+    Request,
+    ResetRequest,
+    SetObjectsRequest,
+)
+from serve.metrics import Metrics
+
+
+class Session:
+    """One stream. `post` takes an answer and the request it settles; `end` takes what ends the stream."""
+
+    def __init__(self, tracker: Tracker, queue: FrameQueue, metrics: Metrics) -> None:
+        self.queue = queue
+        self.counts = FrameCounts()  # kept by the event loop, as answers pass
+        self.post: Callable[[Answer, Request | None], None]
+        self.end: Callable[[StreamEnded], None]
+        self._tracker, self._metrics = tracker, metrics
+        self._pending: dict[int, Prompt | BoxPrompt] = {}  # prompts that wait for the next frame
+        self._evictions: Counter[str] = Counter()
+        self._writes_skipped: Counter[str] = Counter()
+
+    # ---- decode pool -----------------------------------------------------------------------------------------------
+
+    def prepare(self, request: Request) -> Request:
+        """Decode what is encoded, bring prompts and their frame together. Errors are kept for the request's turn."""
+        if isinstance(request, FrameRequest):
+            self._prepare_frame(request)
+        elif isinstance(request, SetObjectsRequest):
+            try:
+                self._pending |= {p.object_id: _decoded(p) for p in request.encoded_prompts}
+            except MaskstreamError as error:
+                request.error = error
+        elif isinstance(request, RemoveObjectsRequest):
+            request.never_seen = frozenset(i for i in request.object_ids if self._pending.pop(i, None) is not None)
+        elif isinstance(request, ResetRequest):
+            self._pending.clear()
+        return request
+
+    def _prepare_frame(self, request: FrameRequest) -> None:
+        started = time.perf_counter()
+        try:
+            frame = request.frame = request.decode()
+            prompts = {p.object_id: _decoded(p) for p in request.encoded_prompts}
+            pending, self._pending = self._pending, {}
+            request.prompts = [
+                Prompt(p.object_id, p.cut(frame)) if isinstance(p, BoxPrompt) else p
+                for p in {**pending, **prompts}.values()
+            ]
+        except MaskstreamError as error:
+            request.error = error
+        request.decode_seconds = time.perf_counter() - started
+
+    # ---- engine thread ---------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether a turn would do something."""
+        return self.queue.ready
+
+    @property
+    def num_objects(self) -> int:
+        """Objects followed at present; may be read from any thread."""
+        return len(self._tracker.object_ids)
+
+    def take_turn(self) -> None:
+        """All requests that are ready, up to and with the next frame."""
+        while self.queue.ready:
+            request, too_old = self.queue.take()
+            if too_old:
+                self.post(Dropped(tuple(too_old), DropReason.TOO_OLD), None)
+            if request is None:
+                return
+            try:
+                answer = self._answer(request)
+            except MaskstreamError as error:
+                answer = Refused(request.seq, error)
+            self.post(answer, request)
+            if isinstance(request, FrameRequest):
+                return
+
+    def fail(self, error: Exception) -> None:
+        """The engine raised; the stream ends, its cause stays in the server's log."""
+        self.end(EngineFailed(f"the engine failed on this stream ({type(error).__name__}); open a new one"))
+
+    def release(self) -> None:
+        """Give the memory bank back."""
+        self._tracker.close()
+
+    def _answer(self, request: Request) -> Answer:
+        match request:
+            case FrameRequest():
+                return self._step(request)
+            case SetObjectsRequest(error=MaskstreamError() as error) | RefusedRequest(error=error):
+                raise error
+            case RemoveObjectsRequest():
+                self._remove(request)
+            case ResetRequest():
+                self._tracker.reset()
+            case CloseRequest():
+                return Closed(self.counts)
+        return Acked(request.seq)
+
+    def _step(self, request: FrameRequest) -> Answer:
+        if request.error is not None:
+            raise request.error
+        assert request.frame is not None
+        queue_seconds = time.perf_counter() - request.received - request.decode_seconds
+        segmentation = self._tracker.step(request.frame, request.prompts)
+        request.frame = None  # 1 MiB and more that the answer does not need
+        self._observe_memory()
+        if request.suppress_output:
+            return Acked(request.seq)
+        seconds = {"queue": queue_seconds, "decode": request.decode_seconds, **segmentation.stage_seconds}
+        return Answered(request, segmentation, seconds)
+
+    def _remove(self, request: RemoveObjectsRequest) -> None:
+        known = set(self._tracker.object_ids)
+        unknown = [i for i in request.object_ids if i not in known and i not in request.never_seen]
+        if unknown:
+            raise InvalidPrompt(f"object {unknown[0]} is not followed; known ids: {sorted(known) or 'none'}")
+        self._tracker.remove([i for i in request.object_ids if i in known])
+
+    def _observe_memory(self) -> None:
+        evictions, skipped = self._tracker.evictions, self._tracker.writes_skipped
+        self._metrics.add_memory_events(evictions - self._evictions, skipped - self._writes_skipped)
+        self._evictions, self._writes_skipped = Counter(evictions), Counter(skipped)
+
+
+def _decoded(prompt: EncodedPrompt) -> Prompt | BoxPrompt:
+    return prompt if isinstance(prompt, BoxPrompt) else Prompt(prompt.object_id, prompt.decode())

@@ -1,0 +1,103 @@
+"""`maskstream bench`: what a row measures, that torch is always asked for, and what is said of a missing engine."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import FakeNetworks
+
+from maskstream import cli
+from maskstream.commands import bench
+from maskstream.commands.bench_row import RowRequest, measure, peak_rss_bytes
+
+COLUMNS = {"engine", "precision", "size", "objects", "streams", "fps", "p50_ms", "p95_ms", "p99_ms", "peak_rss_bytes"}
+
+
+def test_row_of_two_streams_and_two_objects() -> None:
+    row = measure(FakeNetworks(delay_seconds=0.002), RowRequest("", "fake", 96, 128, 2, 2, 6))
+    assert set(row) == COLUMNS
+    assert (row["engine"], row["size"], row["objects"], row["streams"]) == ("fake", "96x128", 2, 2)
+    assert row["p50_ms"] >= 2.0
+    assert row["fps"] <= 500.0
+    assert row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+
+
+def test_warm_up_is_left_out() -> None:
+    networks = FakeNetworks()
+    counted = []
+    encode_frame = networks.encode_frame
+    networks.encode_frame = lambda frame: (counted.append(1), encode_frame(frame))[1]
+    measure(networks, RowRequest("", "fake", 96, 128, 1, 3, 5))
+    assert len(counted) == 3 * 8 + 5
+
+
+def test_peak_memory_is_of_the_process_alone() -> None:
+    """A child begins with what its parent held in `ru_maxrss`; its row must not."""
+    ballast = bytearray(400 * 2**20)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    program = "from maskstream.commands.bench_row import peak_rss_bytes; print(peak_rss_bytes())"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(child.stdout) < len(ballast) < peak_rss_bytes()
+
+
+@pytest.fixture
+def rows_by_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RowRequest]:
+    """Rows measured without a process: "torch" is half as fast as others, "absent" cannot run."""
+    asked: list[RowRequest] = []
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        request = RowRequest(**json.loads(command[-1]))
+        asked.append(request)
+        if request.engine == "absent":
+            return subprocess.CompletedProcess(command, 2, "", "Warning\nImportError: absent is not installed\n")
+        row = {"engine": request.engine, "precision": "fp32", "size": f"{request.height}x{request.width}"}
+        row |= {"objects": request.objects, "streams": request.streams, "p50_ms": 1.0, "p95_ms": 1.0, "p99_ms": 1.0}
+        row |= {"fps": 10.0 if request.engine == "torch" else 20.0, "peak_rss_bytes": 2**28}
+        return subprocess.CompletedProcess(command, 0, "a line before\n" + json.dumps(row) + "\n", "")
+
+    monkeypatch.setattr(bench.subprocess, "run", run)
+    monkeypatch.setattr(bench, "artifact_of", lambda arguments: tmp_path)
+    monkeypatch.setattr("maskstream.report.provenance", lambda: {"versions": {}, "hardware": {}, "git_revision": None})
+    return asked
+
+
+def test_torch_is_always_measured(rows_by_engine: list[RowRequest], tmp_path: Path, capsys) -> None:
+    words = ["bench", "--engine", "fast", "--objects", "1,4", "--streams", "1,2", "--json", str(tmp_path / "b.json")]
+    assert cli.main(words) == 0
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert len(rows) == len(rows_by_engine) == 8
+    assert set(rows[0]) == COLUMNS
+    assert {row["engine"] for row in rows} == {"fast", "torch"}
+    assert capsys.readouterr().out.count("2.00x") == 4
+
+
+def test_missing_engine_is_said_once_and_the_rest_measured(rows_by_engine, tmp_path: Path, capsys) -> None:
+    words = ["bench", "--engine", "absent", "--objects", "1", "--streams", "1,2", "--json", str(tmp_path / "b.json")]
+    assert cli.main(words) == 0
+    assert "no row of absent: ImportError: absent is not installed" in capsys.readouterr().out
+    report = json.loads((tmp_path / "b.json").read_text())
+    assert [row["engine"] for row in report["rows"]] == ["torch", "torch"]
+    assert report["missing"] == {"absent": "ImportError: absent is not installed"}
+    assert [request.engine for request in rows_by_engine].count("absent") == 1
+
+
+def test_nothing_measured_is_an_error(rows_by_engine, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(bench, "TORCH", "absent")
+    assert cli.main(["bench", "--engine", "absent"]) == 2
+    assert "no engine could be measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--size", "480"], ["--size", "480x0"], ["--objects", "1,x"], ["--streams", "0"]])
+def test_numbers_that_are_none_are_refused(words: list[str], capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["bench", *words])
+    assert words[1].rpartition(",")[2] in capsys.readouterr().err
+
+
+def test_size_is_height_by_width() -> None:
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    assert parser.parse_args(["--size", "240x432"]).size == (240, 432)

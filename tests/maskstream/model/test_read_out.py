@@ -1,0 +1,33 @@
+"""The torch read-out computes what the plain arithmetic says."""
+
+import numpy as np
+import torch
+
+from maskstream import affinity as reference
+from maskstream.model.config import ModelConfig
+from maskstream.model.read_out import affinity, read_out
+
+
+def test_torch_read_out_equals_plain_arithmetic_with_empty_slots_and_late_objects() -> None:
+    rng = np.random.default_rng(0)
+    height, width, slots, objects = 3, 5, 4, 2
+    tokens = height * width
+    config = ModelConfig(locality_start_pixels=20.0, locality_growth_pixels=9.0)
+    query = rng.normal(size=(8, tokens)).astype(np.float32) * 0.1
+    key = rng.normal(size=(8, slots, tokens)).astype(np.float32) * 0.1
+    value = rng.normal(size=(objects, 6, slots, tokens)).astype(np.float32)
+    valid = np.array([[1, 1, 0, 0], [0, 1, 1, 0]], np.float32)  # the second object came late, the last slot is empty
+    age = np.array([7, 3, 1, 9], np.float32)
+    value *= valid[:, None, :, None]
+
+    settings = reference.ReadOutSettings(config.temperature, 20.0 / config.stride, 9.0 / config.stride)
+    weights = reference.affinity(reference.similarity(query, key, age, (height, width), settings), valid.max(axis=0))
+    expected = reference.read_out(weights, value, valid)
+
+    tensor = torch.from_numpy
+    query_BKhw = tensor(query).unflatten(1, (height, width))[None]
+    valid_BOT = tensor(valid)[None]
+    found = affinity(query_BKhw, tensor(key)[None], valid_BOT.amax(dim=1), tensor(age)[None], config)
+    readout = read_out(found, tensor(value)[None], valid_BOT)
+    np.testing.assert_allclose(found[0].numpy(), weights, atol=1e-6)
+    np.testing.assert_allclose(readout[0].numpy(), expected, atol=1e-4)

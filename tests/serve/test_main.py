@@ -1,0 +1,97 @@
+"""The program as a parent process sees it: what it announces, its exit status, SIGTERM."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from served import TIMEOUT, picture, square
+
+from maskstream.client import MaskStreamClient, Prompt
+from serve.__main__ import build_parser, main
+
+FAKE_SERVER = """
+import sys
+from fakes import FakeNetworks
+from prometheus_client import CollectorRegistry
+import serve.__main__ as program
+from serve.service import build_server
+program.load_server = lambda config: build_server(FakeNetworks(), config, CollectorRegistry(), "abc", "1.2")
+sys.exit(program.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def process(tmp_path, pytestconfig):
+    """The program with fake networks on free ports; its announcement, once it is ready."""
+    announce = tmp_path / "server.json"
+    flags = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--announce", str(announce), "--grace-seconds", "5"]
+    environment = {"PYTHONPATH": f"{pytestconfig.rootpath}:{pytestconfig.rootpath / 'tests'}"}
+    command = [sys.executable, "-c", FAKE_SERVER, *flags]
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + TIMEOUT
+    while not announce.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert announce.exists(), running.communicate(timeout=5)
+    yield running, json.loads(announce.read_text())
+    running.kill()
+    running.communicate()
+
+
+def test_it_says_where_it_is_and_serves_there(process):
+    running, facts = process
+    ready = running.stdout.readline()
+    assert ready.startswith(
+        f"ready listen={facts['listen']} http={facts['http']} engine=fake precision=fp32 model=fake"
+    )
+    with urllib.request.urlopen(f"http://{facts['http']}/readyz", timeout=5) as response:
+        assert response.status == 200
+    with MaskStreamClient(facts["listen"]) as client, client.open() as stream:
+        assert len(list(stream.propagate([picture()] * 3, {0: [Prompt(1, square(16, 16))]}))) == 3
+
+
+def test_sigterm_drains_and_ends_with_status_0(process):
+    running, facts = process
+    with MaskStreamClient(facts["listen"]) as client, client.open(resumes=0) as stream:
+        stream.send(picture(), [Prompt(1, square(16, 16))])
+        answers = stream.answers()
+        next(answers)
+        stream.send(picture())
+        running.send_signal(signal.SIGTERM)
+        assert next(answers).id_map is not None
+        assert stream.close().answered == 2
+    assert running.wait(5) == 0
+
+
+def test_a_second_sigterm_ends_it_at_once(process):
+    running, facts = process
+    with MaskStreamClient(facts["listen"]) as client:
+        client.open()
+        running.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert running.poll() is None
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(2) == 0
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--listen", "50051"], ["--http", "localhost:http"], ["--max-streams", "0"], ["--config", "nowhere.toml"]],
+)
+def test_settings_that_cannot_be_used_end_it_with_status_2(flags, capsys):
+    assert main(flags) == 2
+    assert capsys.readouterr().err.startswith("maskstream-serve: ")
+
+
+def test_a_missing_artifact_ends_it_with_status_1(capsys, tmp_path):
+    assert main(["--artifact", str(tmp_path / "nothing")]) == 1
+    assert "no such artifact folder" in capsys.readouterr().err
+
+
+def test_help_teaches_by_example():
+    text = build_parser().format_help()
+    assert "maskstream-serve --artifact my_model/" in text
+    assert "127.0.0.1:50051" in text

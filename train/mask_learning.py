@@ -1,0 +1,239 @@
+"""Mask embedding learning: mask encoder, read-out and mask decoder learn to carry masks through a clip.
+
+A sample is a few frames with label maps, either a clustered window or a clip with pasted objects. The first frame's
+masks are given, the others are segmented one after the other from the memory of all before, as in serving. What goes
+into memory is sometimes the truth, sometimes the model's own prediction, and sometimes deformed, so that the decoder
+learns to repair what it reads instead of echoing it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, cross_entropy, one_hot
+
+from maskstream.model.config import MASK_STRIDE
+from maskstream.model.segmenter import Features, Segmenter, soft_aggregate
+from train.augment import PLAIN, ViewRange, look, sample_view
+from train.clips import Clip
+from train.clustering import IGNORE, PseudoWindow
+from train.pasting import Cutout, cut_blob, cut_object, paste
+
+# B samples, F frames, O objects, T slots
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """What a batch of samples holds. Shares are probabilities, `side` is in pixels."""
+
+    clips: int = 6
+    side: int = 224
+    context_frames: int = 3  # memory frames when the last frame is segmented
+    objects: int = 3
+    paste_share: float = 0.6
+    blob_share: float = 0.5  # of the pasted things
+    distractor_share: float = 0.3
+    frame_gap: int = 4
+    predicted_share: float = 0.7
+    deform_share: float = 0.4
+    dice_weight: float = 0.5
+    encoder_rate: float = 0.0  # learning rate of the frame encoder's backbone and key, relative; 0 leaves it as it is
+
+
+@dataclass(frozen=True)
+class MaskBatch:
+    """uint8 frames [B, F, S, S, 3], label maps [B, F, S, S] with 0..O and IGNORE, frame indices [B, F]."""
+
+    frames: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+def sample_mask_batch(
+    rng: np.random.Generator, clips: Sequence[Clip], windows: Sequence[PseudoWindow], settings: MaskSettings
+) -> MaskBatch:
+    """Clustered windows and clips with pasted objects, mixed; without any window all samples are pasted."""
+    items = []
+    for _ in range(settings.clips):
+        pasted = not windows or rng.random() < settings.paste_share
+        make = _pasted_sample if pasted else _clustered_sample
+        items.append(make(rng, clips, windows, settings))
+    return MaskBatch(*(torch.from_numpy(np.stack(parts)) for parts in zip(*items, strict=True)))
+
+
+Sample = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]]
+
+
+def _clustered_sample(
+    rng: np.random.Generator, clips: Sequence[Clip], windows: Sequence[PseudoWindow], settings: MaskSettings
+) -> Sample:
+    window = windows[rng.integers(len(windows))]
+    order = np.arange(len(window.frame_indices))[: settings.context_frames + 1]
+    if rng.random() < 0.5:
+        order = order[::-1]
+    view = sample_view(rng, (window.labels.shape[1], window.labels.shape[2]), settings.side, PLAIN)
+    clip_frames = clips[window.clip].frames
+    frames = np.stack([look(clip_frames[window.frame_indices[i]], view, settings.side) for i in order])
+    size = (settings.side, settings.side)
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    labels = np.stack(
+        [cv2.warpAffine(window.labels[i], view, size, flags=flags, borderValue=IGNORE) for i in order]
+    )
+    indices = np.array([window.frame_indices[i] for i in order], np.float32)
+    return frames, _pick_objects(rng, labels, settings.objects), np.abs(indices - indices[0])
+
+
+def _pick_objects(rng: np.random.Generator, labels: npt.NDArray[np.uint8], most: int) -> npt.NDArray[np.uint8]:
+    """Up to `most` of the first frame's objects renumbered from 1, the others background."""
+    present = [label for label in np.unique(labels[0]) if label not in (0, IGNORE)]
+    count = min(len(present), int(rng.integers(1, most + 1)))
+    chosen = rng.permutation(present)[:count]
+    mapping = np.zeros(256, np.uint8)
+    mapping[IGNORE] = IGNORE
+    for new, old in enumerate(chosen, start=1):
+        mapping[old] = new
+    return mapping[labels]
+
+
+def _pasted_sample(
+    rng: np.random.Generator, clips: Sequence[Clip], windows: Sequence[PseudoWindow], settings: MaskSettings
+) -> Sample:
+    clip = clips[rng.integers(len(clips))]
+    count = settings.context_frames + 1
+    gap = max(1, min(int(rng.integers(1, settings.frame_gap + 1)), (len(clip.frames) - 1) // count))
+    start = int(rng.integers(max(1, len(clip.frames) - gap * (count - 1))))
+    indices = [min(start + gap * i, len(clip.frames) - 1) for i in range(count)]
+    if rng.random() < 0.3:  # a still background: what moves is the object alone
+        indices = [indices[0]] * count
+    view = sample_view(rng, (clip.frames.shape[1], clip.frames.shape[2]), settings.side, ViewRange(0.5, 1.0, 0.0))
+    frames = np.stack([look(clip.frames[i], view, settings.side) for i in indices])
+    labels = np.zeros(frames.shape[:3], np.uint8)
+    for label in range(1, int(rng.integers(1, settings.objects + 1)) + 1):
+        if rng.random() < settings.distractor_share:
+            paste(rng, frames, labels, _cutout(rng, clips, windows, settings), 0)
+        paste(rng, frames, labels, _cutout(rng, clips, windows, settings), label)
+    return frames, labels, gap * np.arange(count, dtype=np.float32)
+
+
+def _cutout(
+    rng: np.random.Generator, clips: Sequence[Clip], windows: Sequence[PseudoWindow], settings: MaskSettings
+) -> Cutout:
+    if windows and rng.random() > settings.blob_share:
+        window = windows[rng.integers(len(windows))]
+        chosen = window.object_ids[rng.integers(len(window.object_ids))]
+        found = cut_object(clips[window.clip].frames[window.frame_indices[0]], window.labels[0] == chosen)
+        if found is not None:
+            return found
+    frames = clips[rng.integers(len(clips))].frames
+    return cut_blob(rng, frames[rng.integers(len(frames))])
+
+
+def mask_losses(segmenter: Segmenter, batch: MaskBatch, settings: MaskSettings) -> dict[str, Tensor]:
+    """Cross-entropy and Dice of every frame after the first, and, for the record, the coarse mask's IoU and the decoded."""
+    samples, frames = batch.frames.shape[:2]
+    features = _features(segmenter, batch, settings)
+    soft_BFOHW = _soft_labels(batch.labels, settings.objects)
+    present_BO = soft_BFOHW[:, 0].flatten(2).amax(dim=2) > 0.5
+    memory = _Memory(segmenter, features, soft_BFOHW[:, 0], present_BO)
+    totals: dict[str, list[Tensor]] = {"ce": [], "dice": [], "iou_decoded": [], "iou_coarse": []}
+    for t in range(1, frames):
+        current = Features(*(part[:, t] for part in features))
+        logits, coarse = segmenter.segment_logits(current, *memory.view(batch.indices, t))
+        logits = logits.masked_fill(~present_BO[:, :, None, None], -1e4)
+        target, known = _targets(batch.labels[:, t])
+        totals["ce"].append(_cross_entropy(logits, target, known))
+        soft = soft_aggregate(logits)
+        totals["dice"].append(settings.dice_weight * _dice(soft, soft_BFOHW[:, t], known, present_BO))
+        totals["iou_decoded"].append(_iou(soft, soft_BFOHW[:, t], known, present_BO))
+        totals["iou_coarse"].append(_iou(coarse, soft_BFOHW[:, t], known, present_BO))
+        if t + 1 < frames:
+            stored = torch.where(torch.rand(samples, 1, 1, 1) < settings.predicted_share, soft.detach(), soft_BFOHW[:, t])
+            memory.append(t, _deformed(stored, settings.deform_share), present_BO)
+    return {name: torch.stack(values).mean() for name, values in totals.items()}
+
+
+class _Memory:
+    """The slots filled so far, as `segment_logits` takes them."""
+
+    def __init__(self, segmenter: Segmenter, features: Features, first_BOHW: Tensor, present_BO: Tensor) -> None:
+        self._segmenter, self._features = segmenter, features
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._valid: list[Tensor] = []
+        self._frames: list[int] = []
+        self.append(0, first_BOHW, present_BO)
+
+    def append(self, frame: int, soft_BOHW: Tensor, present_BO: Tensor) -> None:
+        self._keys.append(self._features.key[:, frame].flatten(2))
+        self._values.append(self._segmenter.encode_mask(self._features.context[:, frame], soft_BOHW))
+        self._valid.append(present_BO.float())
+        self._frames.append(frame)
+
+    def view(self, indices_BF: Tensor, frame: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        age_BT = (indices_BF[:, frame : frame + 1] - indices_BF[:, self._frames]).abs().clamp_min(1)
+        return torch.stack(self._keys, 2), torch.stack(self._values, 3), torch.stack(self._valid, 2), age_BT
+
+
+def _features(segmenter: Segmenter, batch: MaskBatch, settings: MaskSettings) -> Features:
+    encoder = segmenter.frame_encoder
+    with torch.set_grad_enabled(settings.encoder_rate > 0 and torch.is_grad_enabled()):
+        map4, map8, top = encoder.backbone(batch.frames.flatten(0, 1))
+        key = encoder.key(top)
+    parts = (key, encoder.context_head(top), encoder.skip8_head(map8), encoder.skip4_head(map4))
+    return Features(*(part.unflatten(0, batch.frames.shape[:2]) for part in parts))
+
+
+def _soft_labels(labels_BFSS: Tensor, objects: int) -> Tensor:
+    """Soft masks [B, F, O, S/4, S/4]: the share of each cell that an object covers; IGNORE counts as background."""
+    known = torch.where(labels_BFSS == IGNORE, 0, labels_BFSS.long())
+    hot = one_hot(known, objects + 1)[..., 1:].permute(0, 1, 4, 2, 3).float()
+    return avg_pool2d(hot.flatten(0, 1), MASK_STRIDE).unflatten(0, labels_BFSS.shape[:2])
+
+
+def _targets(labels_BSS: Tensor) -> tuple[Tensor, Tensor]:
+    """Label of each cell at mask stride (that of its centre) and whether it is known."""
+    cells = labels_BSS[:, MASK_STRIDE // 2 :: MASK_STRIDE, MASK_STRIDE // 2 :: MASK_STRIDE].long()
+    return cells, cells != IGNORE
+
+
+def _cross_entropy(logits_BOHW: Tensor, target_BHW: Tensor, known_BHW: Tensor) -> Tensor:
+    with_background = torch.cat((torch.zeros_like(logits_BOHW[:, :1]), logits_BOHW), dim=1)
+    return cross_entropy(with_background, target_BHW.masked_fill(~known_BHW, IGNORE), ignore_index=IGNORE)
+
+
+def _overlap(soft: Tensor, truth: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Soft intersection and sum of areas [B, O] over known pixels."""
+    seen = known[:, None]
+    return (soft * truth * seen).sum((2, 3)), ((soft + truth) * seen).sum((2, 3))
+
+
+def _dice(soft: Tensor, truth: Tensor, known: Tensor, present_BO: Tensor) -> Tensor:
+    both, total = _overlap(soft, truth, known)
+    loss = 1 - (2 * both + 1) / (total + 1)
+    return (loss * present_BO).sum() / present_BO.sum().clamp_min(1)
+
+
+@torch.no_grad()
+def _iou(soft: Tensor, truth: Tensor, known: Tensor, present_BO: Tensor) -> Tensor:
+    both, total = _overlap((soft > 0.5).float(), (truth > 0.5).float(), known)
+    iou = (both + 1e-6) / (total - both + 1e-6)
+    return (iou * present_BO).sum() / present_BO.sum().clamp_min(1)
+
+
+def _deformed(soft_BOHW: Tensor, share: float) -> Tensor:
+    """Some masks grown, shrunk or shifted by a cell or two, as a drifting memory would be."""
+    changed = soft_BOHW
+    kind = float(torch.rand(()))
+    if kind < 0.35:
+        changed = torch.nn.functional.max_pool2d(soft_BOHW, 3, 1, 1)
+    elif kind < 0.7:
+        changed = -torch.nn.functional.max_pool2d(-soft_BOHW, 3, 1, 1)
+    else:
+        shift = torch.randint(-2, 3, (2,)).tolist()
+        changed = torch.roll(soft_BOHW, shift, (2, 3))
+    changed = changed / changed.sum(dim=1, keepdim=True).clamp_min(1)  # grown neighbours still share a pixel
+    return torch.where(torch.rand(len(soft_BOHW), 1, 1, 1) < share, changed, soft_BOHW)

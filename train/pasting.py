@@ -1,0 +1,109 @@
+"""Pasted objects: things whose masks are known exactly, because we put them there.
+
+A region of one clip (a pseudo object, or a random blob) is moved over the frames of another along a smooth path: turning,
+scaling, crossing, hiding one another. Clusters teach what objects look like but are vague at the edge; pasted objects
+teach the decoder to follow an edge. No label of any kind is used.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from train.augment import Image, jitter
+
+Alpha = npt.NDArray[np.float32]  # [h, w], 0..1
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A picture and which part of it is the object."""
+
+    image: Image
+    alpha: Alpha
+
+
+def blob(rng: np.random.Generator, side: int) -> Alpha:
+    """A random smooth region of about half the square: an ellipse with a wavy outline, sometimes with a bite or a limb."""
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    radius = np.ones_like(angle)
+    for wave in range(2, 7):
+        radius += rng.normal(0, 0.35 / wave) * np.cos(wave * angle + rng.uniform(0, 2 * np.pi))
+    radius = np.clip(radius, 0.3, 1.8)
+    stretch = np.exp(rng.uniform(-0.5, 0.5))
+    points = np.stack((radius * np.cos(angle) * stretch, radius * np.sin(angle) / stretch), axis=1)
+    points *= 0.48 * side / np.abs(points).max()
+    alpha = np.zeros((side, side), np.uint8)
+    cv2.fillPoly(alpha, [np.round((points + side / 2) * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
+    return alpha.astype(np.float32) / 255
+
+
+def cut_blob(rng: np.random.Generator, frame: Image) -> Cutout:
+    """A random blob of a random part of the frame."""
+    height, width = frame.shape[:2]
+    side = int(min(height, width) * rng.uniform(0.3, 0.8))
+    y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+    return Cutout(np.ascontiguousarray(frame[y : y + side, x : x + side]), blob(rng, side))
+
+
+def cut_object(frame: Image, mask: npt.NDArray[np.bool_]) -> Cutout | None:
+    """The object under `mask`, cropped to its box; None when it is too small to be seen."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    if width < 12 or height < 12:
+        return None
+    part = slice(y, y + height), slice(x, x + width)
+    alpha = cv2.GaussianBlur(mask[part].astype(np.float32), (0, 0), 0.8)
+    return Cutout(np.ascontiguousarray(frame[part]), alpha)
+
+
+@dataclass
+class Flight:
+    """A smooth path: place and speed in pixels, turn in radians, size in pixels a cutout pixel."""
+
+    place: npt.NDArray[np.float64]
+    speed: npt.NDArray[np.float64]
+    turn: float
+    turn_speed: float
+    scale: float
+    growth: float
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, cutout: Cutout, side: int) -> "Flight":
+        """Starts inside a square of `side` pixels, with the object a sixth to six tenths of it wide."""
+        scale = side * rng.uniform(0.18, 0.6) / max(cutout.alpha.shape)
+        speed = rng.normal(0, 0.05 * side, 2)
+        start = rng.uniform(0.2, 0.8, 2) * side
+        return cls(start, speed, rng.uniform(-0.6, 0.6), rng.normal(0, 0.12), scale, float(np.exp(rng.normal(0, 0.06))))
+
+    def advance(self, rng: np.random.Generator) -> None:
+        """One frame later."""
+        self.place = self.place + self.speed
+        self.speed = self.speed + rng.normal(0, 0.15, 2) * np.abs(self.speed).mean()
+        self.turn += self.turn_speed
+        self.scale *= self.growth
+
+    def matrix(self, cutout: Cutout) -> npt.NDArray[np.float64]:
+        """[2, 3] from cutout pixels to frame pixels."""
+        height, width = cutout.alpha.shape
+        cosine, sine = self.scale * np.cos(self.turn), self.scale * np.sin(self.turn)
+        linear = np.array([[cosine, -sine], [sine, cosine]])
+        return np.column_stack((linear, self.place - linear @ np.array([width / 2, height / 2])))
+
+
+def paste(
+    rng: np.random.Generator, frames: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], cutout: Cutout, label: int
+) -> None:
+    """Draw the cutout, in flight, over all frames [F, S, S, 3] and its label over `labels` [F, S, S]; both in place."""
+    side = frames.shape[1]
+    cutout = Cutout(jitter(rng, cutout.image), cutout.alpha)
+    flight = Flight.random(rng, cutout, side)
+    blur = rng.uniform(0.3, 1.0)
+    for frame, label_map in zip(frames, labels, strict=True):
+        matrix = flight.matrix(cutout)
+        image = cv2.warpAffine(cutout.image, matrix, (side, side), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+        alpha = cv2.warpAffine(cutout.alpha, matrix, (side, side), flags=cv2.INTER_LINEAR)
+        soft = cv2.GaussianBlur(alpha, (0, 0), blur)[..., None]
+        frame[:] = np.round(frame * (1 - soft) + image * soft).astype(np.uint8)
+        label_map[alpha > 0.5] = label
+        flight.advance(rng)
