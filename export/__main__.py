@@ -24,12 +24,14 @@ def parser() -> argparse.ArgumentParser:
     """The command line; its words are part of the product."""
     made = argparse.ArgumentParser(
         prog="maskstream-export",
-        description="Export a checkpoint to ONNX, compare every output and the masks of a clip with torch, write the artifact.",
+        description="Export a checkpoint to ONNX, compare outputs and masks with torch, write the artifact.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="what maskstream-train wrote")
-    made.add_argument("--out", type=Path, required=True, metavar="ARTIFACT", help="folder to write; an older artifact is replaced")
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="ARTIFACT", help="folder to write; an older artifact is replaced"
+    )
     made.add_argument("--precision", default="fp32", metavar="LIST", help=f"of {', '.join(PRECISIONS)} (default: fp32)")
     made.add_argument("--targets", type=Path, metavar="FILE", help="engines to build from the graphs; not built yet")
     return made
@@ -41,7 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = made.parse_args(arguments)
     precisions = list(dict.fromkeys(given.precision.split(",")))
     if given.targets is not None:
-        made.error("--targets: building engines from a list of targets is not built yet; leave it out for the ONNX artifact")
+        made.error(
+            "--targets: building engines from a list of targets is not built yet; leave it out for the ONNX artifact"
+        )
     for precision in precisions:
         if precision not in PRECISIONS:
             made.error(f"--precision {precision}: not built; choose from {', '.join(PRECISIONS)}")

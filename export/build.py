@@ -1,4 +1,4 @@
-"""Checkpoint -> verified artifact. Everything happens in a folder beside the target, which is renamed when it has passed.
+"""Checkpoint -> verified artifact. Everything happens in a folder beside the target, renamed when it has passed.
 
 So a target is complete or absent: a failed check, a full disk or Ctrl-C leave what was there before.
 """

@@ -4,7 +4,7 @@
     affinity         = softmax of the similarity over all tokens of all slots that hold something
     read-out         = sum of affinity * value over the slots that hold the object, divided by the affinity they got
 
-The networks compute the same with one matrix product (maskstream/model/read_out.py has the how); tests hold them to this.
+The networks compute the same with one matrix product (maskstream/model/read_out.py has the how); tests compare both.
 """
 
 from dataclasses import dataclass
@@ -18,16 +18,14 @@ from maskstream.networks import F32
 
 @dataclass(frozen=True)
 class ReadOutSettings:
-    """Temperature of the cosine; how far things are expected to move, in tokens, at once and with the root of the age."""
+    """Temperature of the cosine; how far things move, in tokens: at once, and with the square root of the age."""
 
     temperature: float
     start_tokens: float
     growth_tokens: float
 
 
-def similarity(
-    query_KP: F32, key_KTN: F32, age_T: F32, size: tuple[int, int], settings: ReadOutSettings
-) -> F32:
+def similarity(query_KP: F32, key_KTN: F32, age_T: F32, size: tuple[int, int], settings: ReadOutSettings) -> F32:
     """Similarity [P, T, N] of positions and tokens, both row-major on a grid of `size` (height, width)."""
     cosine_PTN = np.einsum("kp,ktn->ptn", query_KP, key_KTN) / settings.temperature
     place_N2 = np.stack(np.unravel_index(np.arange(size[0] * size[1]), size), axis=1)

@@ -28,7 +28,7 @@ _EXPORT_AGAIN = "export the checkpoint again with maskstream-export"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A verified artifact. `graphs` has the ONNX file of each of `GRAPHS`; `version` is a short hash of the contents."""
+    """A verified artifact. `graphs` has the ONNX file of each of `GRAPHS`; `version` is a hash of the contents."""
 
     folder: Path
     spec: NetworkSpec
@@ -63,7 +63,9 @@ class Artifact:
             precision: str = manifest["precision"]
             version = _content_version(manifest)
         except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{path / MANIFEST}: incomplete ({error} is missing or wrong); {_EXPORT_AGAIN}") from error
+            raise ArtifactError(
+                f"{path / MANIFEST}: incomplete ({error} is missing or wrong); {_EXPORT_AGAIN}"
+            ) from error
         for name in sorted({*files, *graphs.values(), checkpoint}):
             _check_file(path, name, files.get(name))
         located = {name: path / file for name, file in graphs.items()}
@@ -81,7 +83,9 @@ def seal(folder: Path, spec: NetworkSpec, manifest: dict[str, Any]) -> None:
 def default_artifact() -> Path:
     """The folder of the shipped model. Raises ArtifactError when this installation came without it."""
     if not _DEFAULT.is_dir():
-        raise ArtifactError(f"{_DEFAULT}: this installation ships no model; give --artifact, made with maskstream-export")
+        raise ArtifactError(
+            f"{_DEFAULT}: this installation ships no model; give --artifact, made with maskstream-export"
+        )
     return _DEFAULT
 
 

@@ -19,6 +19,11 @@ FORMAT = "maskstream-checkpoint"
 VERSION = 1
 
 
+def default_checkpoint() -> Path:
+    """The weights that ship with maskstream."""
+    return Path(__file__).parent / "weights" / "live_r18" / "checkpoint.pt"
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Weights in half or single precision, their `ModelConfig`, and provenance: data, command, figures, licence."""
@@ -54,7 +59,7 @@ class Checkpoint:
             raise CheckpointError(f"{path}: a torch file, but not a maskstream checkpoint")
         if record["version"] != VERSION:
             raise CheckpointError(f"{path}: checkpoint version {record['version']}, this maskstream reads {VERSION}")
-        sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in record["config"].items()}
+        sizes: dict[str, Any] = record["config"]
         return cls(record["weights"], ModelConfig(**sizes), record["provenance"])
 
     def segmenter(self) -> "Segmenter":
@@ -62,5 +67,7 @@ class Checkpoint:
         from maskstream.model.segmenter import Segmenter
 
         segmenter = Segmenter(self.config)
-        segmenter.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in self.weights.items()})
+        segmenter.load_state_dict(
+            {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in self.weights.items()}
+        )
         return segmenter.eval()

@@ -24,7 +24,8 @@ MAX_OBJECT_ID = 255
 def one_hot(id_map: IdMap, object_ids: Sequence[int]) -> SoftMask:
     """float32 [O, H, W]: 1 where the id map holds the object's id."""
     ids = np.asarray(object_ids, dtype=np.uint8).reshape(-1, 1, 1)
-    return (id_map[None] == ids).astype(np.float32)
+    channels: SoftMask = np.equal(id_map[None], ids).astype(np.float32)
+    return channels
 
 
 def to_id_map(soft: SoftMask, object_ids: Sequence[int]) -> IdMap:
@@ -46,17 +47,18 @@ def working_size(height: int, width: int, short_side: int, stride: int, max_long
     scale = min(1.0, short_side / min(height, width))
     if max_long_side:
         scale = min(scale, max_long_side / max(height, width))
-    snap = lambda side: max(stride, round(side * scale / stride) * stride)  # noqa: E731
-    return snap(height), snap(width)
+    snapped_height, snapped_width = (max(stride, round(side * scale / stride) * stride) for side in (height, width))
+    return snapped_height, snapped_width
 
 
 def resize_frame(frame: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Frame uint8 [H, W, 3] -> uint8 [size, 3]; by area when shrinking by more than a quarter (no aliasing), else bilinear."""
+    """Frame uint8 [H, W, 3] -> uint8 [size, 3]; by area when shrinking much (no aliasing), else bilinear."""
     height, width = size
     if frame.shape[:2] == size:
         return np.ascontiguousarray(frame)
     shrinking = frame.shape[0] * frame.shape[1] > 1.6 * height * width
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)  # type: ignore[return-value]
+    how = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=how), np.uint8)
 
 
 def resize_soft(soft: SoftMask, size: tuple[int, int]) -> SoftMask:
@@ -79,7 +81,7 @@ def bounding_box(mask: npt.NDArray[np.bool_] | IdMap) -> Box | None:
 
 
 def object_ids(id_map: IdMap) -> list[int]:
-    """Ids present in an id map, ascending, background left out. A histogram: ten times faster than sorting the pixels."""
+    """Ids present in an id map, ascending, background left out. By histogram: ten times faster than sorting."""
     counts = cv2.calcHist([np.ascontiguousarray(id_map)], [0], None, [MAX_OBJECT_ID + 1], [0, MAX_OBJECT_ID + 1])
     return [int(i) for i in np.flatnonzero(counts) if i]
 

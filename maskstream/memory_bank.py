@@ -8,7 +8,6 @@ process is bounded as well as the session.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from enum import StrEnum
 from threading import Lock
 
@@ -153,7 +152,7 @@ class MemoryBank:
         return self.rows - 1
 
     def remove_row(self, row: int) -> None:
-        """Forget one object; the rows after it move down by one. Its bytes are wiped, so an id used again starts clean."""
+        """Forget one object; the rows after it move down by one. Its bytes are wiped: an id used again starts clean."""
         for array in (self._value_OVTN, self._valid_OT):
             array[row : self.rows - 1] = array[row + 1 : self.rows]
             array[self.rows - 1] = 0

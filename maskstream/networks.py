@@ -55,7 +55,7 @@ class SoftMasks(NamedTuple):
 
 
 class Networks(Protocol):
-    """Stateless: the same input gives the same output, whatever ran before. Not thread-safe unless an engine says so."""
+    """Stateless: the same input gives the same output, whatever ran before. Not thread-safe: one thread calls it."""
 
     spec: NetworkSpec
     engine: str  # "torch", "onnxruntime", ...

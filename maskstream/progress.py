@@ -12,7 +12,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_LINE_SECONDS = 5.0
+_LINE_SECONDS = 10.0
 
 
 class Advance(Protocol):

@@ -1,7 +1,7 @@
-"""Tracker: the one loop. Frame in, masks out; the same code for every engine, for evaluation, export checks and serving.
+"""Tracker: the one loop. Frame in, masks out; the same for every engine, for evaluation, export checks and serving.
 
-A step encodes the frame, reads the bank, lets prompts overrule what was read, and stores what is trustworthy: nothing is
-written for an object that is absent, unsure or not finite, so one bad frame cannot poison the next. All state of a
+A step encodes the frame, reads the bank, lets prompts overrule what was read, and stores what is trustworthy: nothing
+is written for an object that is absent, unsure or not finite, so one bad frame cannot poison the next. All state of a
 stream lives here; the networks are shared and stateless.
 """
 
@@ -199,14 +199,15 @@ class Tracker:
         self._add_rows(new_ids, bank)
         size = read.decoded.shape[2:]
         decoded, coarse = (
-            np.concatenate((soft[0], np.zeros((len(new_ids), *size), np.float32))) for soft in (read.decoded, read.coarse)
+            np.concatenate((soft[0], np.zeros((len(new_ids), *size), np.float32)))
+            for soft in (read.decoded, read.coarse)
         )
         for prompt in prompts:
             row = self._object_ids.index(prompt.object_id)
             mask = masks.resize_soft((prompt.mask != 0).astype(np.float32)[None], (size[0], size[1]))[0]
-            for soft in (decoded, coarse):
-                soft *= 1.0 - mask
-                soft[row] = mask
+            for soft_OHW in (decoded, coarse):
+                np.multiply(soft_OHW, 1.0 - mask, out=soft_OHW)
+                soft_OHW[row] = mask
         return SoftMasks(decoded[None], coarse[None])
 
     def _add_rows(self, new_ids: Sequence[int], bank: MemoryBank) -> None:
@@ -263,9 +264,7 @@ class Tracker:
         objects = tuple(self._state(i, soft, id_map) for i, soft in zip(self._object_ids, soft_OHW, strict=True))
         clock.stop("finish")
         assert self._bank is not None
-        return Segmentation(
-            self._frame_index, id_map, coarse_id_map, objects, self._bank.slots_used, clock.seconds
-        )
+        return Segmentation(self._frame_index, id_map, coarse_id_map, objects, self._bank.slots_used, clock.seconds)
 
     def _state(self, object_id: int, soft_HW: F32, id_map: masks.IdMap) -> ObjectState:
         inside = id_map == object_id

@@ -20,7 +20,7 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 
 from maskstream.errors import MaskstreamError
 from serve.config import ServeConfig, load_config
-from serve.http import split_address
+from serve.http_endpoint import split_address
 from serve.service import Server, build_server
 
 log = logging.getLogger("serve")
@@ -93,14 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = vars(build_parser().parse_args(argv))
     announce, config_file = flags.pop("announce"), flags.pop("config")
     logging.basicConfig(level=flags.pop("log_level"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    cv2.setNumThreads(0)  # frames are decoded side by side already
-    sys.setswitchinterval(0.0005)  # seconds; the event loop must not wait 5 ms for a busy engine thread
     try:
         config = load_config(config_file, flags)
         split_address(config.listen), split_address(config.http)
     except (MaskstreamError, ValueError) as error:
         print(f"maskstream-serve: {error}", file=sys.stderr)
         return 2
+    cv2.setNumThreads(0)  # frames are decoded side by side already
+    sys.setswitchinterval(0.0005)  # seconds; the event loop must not wait 5 ms for a busy engine thread
     try:
         server = load_server(config)
         asyncio.run(serve(server, announce))
@@ -113,7 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def load_server(config: ServeConfig) -> Server:
     """The server for an artifact on disk. Raises ArtifactError, and what the engine raises when it cannot be had."""
     from maskstream.artifact import Artifact, default_artifact
-
     from maskstream.engines import load_networks
 
     folder = config.artifact or default_artifact()

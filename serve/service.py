@@ -32,7 +32,7 @@ from serve.admission import Admission, Phase, smallest_stream_bytes
 from serve.config import ServeConfig
 from serve.delivery import FrameQueue
 from serve.errors import IdleTimeout, ModelNotFound, OpenRequired, StreamEnded, status_of
-from serve.http import HttpEndpoint, split_address
+from serve.http_endpoint import HttpEndpoint, split_address
 from serve.messages import OpenRequest
 from serve.metrics import Identity, Metrics
 from serve.scheduler import Scheduler
@@ -194,6 +194,7 @@ class Server:
         try:
             self.listen = _with_port(self.listen, self._grpc.add_insecure_port(self.listen))
         except RuntimeError as error:
+            self._http.stop()
             raise OSError(f"cannot listen on {self.listen}: {error}") from error
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._grpc.start()

@@ -25,7 +25,7 @@ from serve.config import Limits, ServeConfig
 from serve.service import Server, build_server
 
 SIZE = (64, 96)  # height, width of most frames here
-TIMEOUT = 20  # seconds; reached by no test that passes
+TIMEOUT = 30  # seconds; reached by no test that passes
 
 CONFIG = ServeConfig(listen="127.0.0.1:0", http="127.0.0.1:0", warm_up_height=64, warm_up_width=96, grace_seconds=2.0)
 
@@ -159,7 +159,7 @@ def assert_shows(result: pb.FrameResult, objects: dict[int, np.ndarray]) -> None
         assert np.count_nonzero((id_map == object_id) != (mask != 0)) <= 4, f"object {object_id}"
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = TIMEOUT) -> None:
     """Wait until it holds, or fail."""
     deadline = time.monotonic() + seconds
     while not condition():

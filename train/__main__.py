@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from maskstream.checkpoint import Checkpoint, default_checkpoint
+from maskstream.dataset import find_sequences
 from maskstream.errors import MaskstreamError
 from maskstream.provenance import provenance
 from train.clips import load_clips
@@ -34,16 +35,32 @@ def parser() -> argparse.ArgumentParser:
     """The command line; its words are part of the product."""
     made = argparse.ArgumentParser(
         prog="maskstream-train",
-        description="Learn to follow objects from unlabelled videos: correspondence, then clustering and mask learning.",
+        description="Learn to follow objects from unlabelled videos: correspondence, then clustering and masks.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--recipe", choices=sorted(RECIPES), default="live_r18", help="what to train (default: live_r18)")
     made.add_argument("--data", type=Path, nargs="+", required=True, metavar="PATH", help="videos or folders of videos")
-    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run: checkpoint.pt, curves, pictures")
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the run: checkpoint.pt, curves, pictures"
+    )
     made.add_argument("--resume", action="store_true", help="continue the run in --out from where it stopped")
-    made.add_argument("--resume-from", metavar="FILE", help="start from these weights; 'default' means the shipped ones")
-    made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the recipe, e.g. mask_stage.steps=500")
+    made.add_argument(
+        "--resume-from", metavar="FILE", help="start from these weights; 'default' means the shipped ones"
+    )
+    made.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting of the recipe, e.g. mask_stage.steps=500",
+    )
+    made.add_argument(
+        "--held-out",
+        type=Path,
+        metavar="DATASET",
+        help="DAVIS layout with masks; J&F after each stage, never learnt from",
+    )
     made.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
     made.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     made.add_argument("--licence", default="", help="terms of the training videos, kept in the checkpoint's provenance")
@@ -59,7 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"maskstream-train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nstopped; the state is saved. Continue with the same command and --resume. ({given.out})", file=sys.stderr)
+        print(
+            f"\nstopped; the state is saved. Continue with the same command and --resume. ({given.out})",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -76,9 +96,12 @@ def _train(given: argparse.Namespace) -> int:
     for line in skipped:
         print(f"skipped: {line}", file=sys.stderr)
     frames = sum(len(clip.frames) for clip in clips)
-    print(f"{len(clips)} clips, {frames} frames; {len(skipped)} videos skipped; recipe {given.recipe}, seed {given.seed}")
+    print(
+        f"{len(clips)} clips, {frames} frames; {len(skipped)} videos skipped; recipe {given.recipe}, seed {given.seed}"
+    )
     journal = Journal(given.out)
-    run = Run(recipe, clips, given.out, given.seed, journal)
+    held_out = find_sequences(given.held_out) if given.held_out else []
+    run = Run(recipe, clips, given.out, given.seed, journal, held_out)
     if given.resume:
         run.resume()
     elif given.resume_from:

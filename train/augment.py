@@ -1,7 +1,7 @@
 """Augmentation: views of frames whose geometry is known exactly.
 
-A view is a frame seen through a similarity transform (crop, zoom, turn, flip), kept as the 2x3 matrix from view pixels to
-frame pixels. Two views of one frame therefore give every token its partner without any label; this is the only
+A view is a frame seen through a similarity transform (crop, zoom, turn, flip), kept as the 2x3 matrix from view pixels
+to frame pixels. Two views of one frame therefore give every token its partner without any label; this is the only
 supervision that correspondence learning has.
 """
 
@@ -62,17 +62,16 @@ def compose(outer: Matrix, inner: Matrix) -> Matrix:
 
 def invert(matrix: Matrix) -> Matrix:
     """The matrix that undoes `matrix`."""
-    inverse: Matrix = cv2.invertAffineTransform(matrix)
-    return inverse
+    return np.asarray(cv2.invertAffineTransform(matrix), np.float64)
 
 
 def look(frame: Image, view: Matrix, side: int) -> Image:
     """The view's picture; outside the frame its border is mirrored."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    image: Image = cv2.warpAffine(
+    image = cv2.warpAffine(
         np.ascontiguousarray(frame), view, (side, side), flags=flags, borderMode=cv2.BORDER_REFLECT_101
     )
-    return image
+    return np.asarray(image, np.uint8)
 
 
 def token_partners(source: Matrix, target: Matrix, side: int, stride: int) -> npt.NDArray[np.float32]:

@@ -1,8 +1,8 @@
 """Clips: any folder of videos -> frames to learn from.
 
 Each video is decoded once to its training size and kept as a memory-mapped .npy in a cache folder, so that epochs read
-pages instead of decoding and a data set larger than memory still trains. A video that cannot be decoded, or is too short
-or too small to learn from, is skipped by name and counted.
+pages instead of decoding and a data set larger than memory still trains. A video that cannot be decoded, or is too
+short or too small to learn from, is skipped by name and counted.
 """
 
 import hashlib
@@ -77,14 +77,14 @@ def _cached(video: Path, cache: Path, short_side: int) -> Frames:
 
 
 def decode(video: Path, short_side: int) -> Frames:
-    """All frames with their short side at most `short_side` pixels. Raises VideoError naming the file and the reason."""
+    """All frames, their short side at most `short_side` pixels. Raises VideoError naming the file and the reason."""
     frames = []
     try:
         with av.open(str(video)) as container:
             if not container.streams.video:
                 raise VideoError(f"{video}: holds no video stream")
             for frame in container.decode(video=0):
-                frames.append(_shrink(frame.to_ndarray(format="rgb24"), short_side))
+                frames.append(_shrink(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), short_side))
     except (av.FFmpegError, OSError) as error:
         if len(frames) < SHORTEST_CLIP:
             raise VideoError(f"{video}: cannot be decoded ({error})") from error
@@ -102,5 +102,4 @@ def _shrink(frame: Frames, short_side: int) -> Frames:
     if scale >= 1:
         return frame
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    shrunk: Frames = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    return shrunk
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -29,8 +29,8 @@ class ClusterSettings:
     """How windows are drawn, clustered and cleaned. Areas and border shares are fractions."""
 
     clusters: int = 8
-    windows_per_clip: int = 4
-    frames: int = 4
+    windows_per_clip: int = 3
+    frames: int = 3
     frame_gap: int = 3
     short_side: int = 384  # pixels; the working size for the keys
     position_weight: float = 0.5
@@ -97,14 +97,16 @@ def soft_clusters(key_FKhw: Tensor, settings: ClusterSettings, generator: torch.
     place_F2hw = torch.stack((y, x)).expand(frames, -1, -1, -1) * settings.position_weight
     point_NK = torch.cat((key_FKhw, place_F2hw), dim=1).permute(0, 2, 3, 1).flatten(0, 2)
     point_NK = torch.nn.functional.normalize(point_NK, dim=1)
-    runs = [spherical_kmeans(point_NK, settings.clusters, settings.iterations, generator) for _ in range(settings.restarts)]
+    runs = [
+        spherical_kmeans(point_NK, settings.clusters, settings.iterations, generator) for _ in range(settings.restarts)
+    ]
     centre_MK = max(runs, key=lambda centre: float((point_NK @ centre.T).amax(dim=1).mean()))
     soft_NM = torch.softmax(point_NK @ centre_MK.T / settings.temperature, dim=1)
     return soft_NM.unflatten(0, (frames, height, width)).permute(0, 3, 1, 2)
 
 
 def spherical_kmeans(point_NK: Tensor, clusters: int, iterations: int, generator: torch.Generator) -> Tensor:
-    """Unit centres [M, K] that maximise the mean cosine to the nearest one; an empty cluster takes the worst-fitted point."""
+    """Unit centres [M, K] of largest mean cosine to the points; an empty cluster takes the point that fits worst."""
     centre_MK = _seeds(point_NK, clusters, generator)
     for _ in range(iterations):
         best_N, label_N = (point_NK @ centre_MK.T).max(dim=1)
@@ -117,7 +119,7 @@ def spherical_kmeans(point_NK: Tensor, clusters: int, iterations: int, generator
 
 
 def _seeds(point_NK: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """k-means++: each next seed is drawn with probability proportional to its squared distance from the nearest seed."""
+    """k-means++: the next seed is drawn in proportion to its squared distance from the nearest one."""
     chosen = [int(torch.randint(len(point_NK), (1,), generator=generator))]
     for _ in range(clusters - 1):
         distance_N = 2 - 2 * (point_NK @ point_NK[chosen].T).amax(dim=1)
@@ -166,7 +168,10 @@ def guided_filter(
 ) -> npt.NDArray[np.float32]:
     """Edge-preserving smoothing of `mask` along the edges of `guide`, both float32 [H, W] in 0..1."""
     size = (2 * radius + 1, 2 * radius + 1)
-    mean = lambda image: cv2.blur(image, size)  # noqa: E731
+
+    def mean(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.asarray(cv2.blur(image, size), np.float32)
+
     mean_guide, mean_mask = mean(guide), mean(mask)
     slope = (mean(guide * mask) - mean_guide * mean_mask) / (mean(guide * guide) - mean_guide**2 + epsilon)
     filtered: npt.NDArray[np.float32] = mean(slope) * guide + mean(mean_mask - slope * mean_guide)

@@ -1,14 +1,14 @@
 """Correspondence learning: the frame encoder learns which places of two frames are the same, from unlabelled clips.
 
-Three terms over one batch of clips. Each clip gives two frames, near or far in time, and two views of each: a plain one,
-and a strongly augmented one ("again") whose geometry against the plain one is known.
+Three terms over one batch of clips. Each clip gives two frames, near or far in time, and two views of each: a plain
+one, and a strongly augmented one ("again") whose geometry against the plain one is known.
 
-walk      short-term appearance consistency: from the first frame seen again to the other frame and on to the first frame,
-          every token must reach its own place (a palindrome as in arXiv 2006.14613; the known transform between the
-          views makes it equivariant, so position cannot be learnt instead of appearance)
+walk      short-term appearance consistency: from the first frame seen again to the other frame and on to the first
+          frame, every token must reach its own place (a palindrome as in arXiv 2006.14613; the known transform between
+          the views makes it equivariant, so position cannot be learnt instead of appearance)
 match     the same without the detour, against the tokens of all clips in the batch: other videos are negatives
 anchors   long-term semantic dependency (in the manner of arXiv 2111.06265): tokens of the other frame are assigned to
-          anchors of the first frame in the plain views, and the augmented view must agree, among the anchors of all clips
+          anchors of the first frame in the plain views, and the augmented view must agree, among all clips' anchors
 """
 
 from dataclasses import dataclass
@@ -41,6 +41,7 @@ class CorrespondenceSettings:
     walk_weight: float = 1.0
     match_weight: float = 0.5
     anchor_weight: float = 0.3
+    anchor_warmup_steps: int = 200  # the labels come from the keys themselves, so the keys must mean something first
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ class CorrespondenceBatch:
     other_places: Tensor
 
 
-def sample_batch(
-    rng: np.random.Generator, clips: list[Clip], settings: CorrespondenceSettings
-) -> CorrespondenceBatch:
+def sample_batch(rng: np.random.Generator, clips: list[Clip], settings: CorrespondenceSettings) -> CorrespondenceBatch:
     """One random batch; clips are drawn evenly, so that a long video does not drown the others."""
     items = [_sample_item(rng, clips[rng.integers(len(clips))], settings) for _ in range(settings.clips)]
     return CorrespondenceBatch(*(torch.from_numpy(np.stack(parts)) for parts in zip(*items, strict=True)))
@@ -84,14 +83,17 @@ def _sample_item(
 
 
 def correspondence_losses(
-    keys: tuple[Tensor, Tensor, Tensor, Tensor], batch: CorrespondenceBatch, settings: CorrespondenceSettings
+    keys: tuple[Tensor, Tensor, Tensor, Tensor], batch: CorrespondenceBatch, settings: CorrespondenceSettings, step: int
 ) -> dict[str, Tensor]:
     """The weighted terms by name; `keys` [B, K, N] of first, other, first_again, other_again."""
+    trust = min(1.0, step / max(1, settings.anchor_warmup_steps))
     first, other, first_again, other_again = keys
     return {
         "walk": settings.walk_weight * walk_loss(first, other, first_again, batch.first_places, settings),
         "match": settings.match_weight * match_loss(first, first_again, batch.first_places, settings),
-        "anchors": settings.anchor_weight * anchor_loss(first, other, other_again, batch.other_places, settings),
+        "anchors": trust
+        * settings.anchor_weight
+        * anchor_loss(first, other, other_again, batch.other_places, settings),
     }
 
 
@@ -120,7 +122,7 @@ def match_loss(first_BKN: Tensor, again_BKN: Tensor, places_BN2: Tensor, setting
 def anchor_loss(
     first_BKN: Tensor, other_BKN: Tensor, again_BKN: Tensor, places_BN2: Tensor, settings: CorrespondenceSettings
 ) -> Tensor:
-    """Cross-entropy of the augmented view's assignment to anchors; the plain views, without gradient, give the labels."""
+    """Cross-entropy of the augmented view's assignment to anchors; the plain views give the labels, no gradient."""
     batch, _, tokens = first_BKN.shape
     picked = torch.randperm(tokens)[: settings.anchors]
     with torch.no_grad():

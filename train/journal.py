@@ -20,24 +20,30 @@ class Journal:
     def __init__(self, out: Path, line_steps: int = 20) -> None:
         self._out, self._line_steps = out, line_steps
         out.mkdir(parents=True, exist_ok=True)
-        self._writer = SummaryWriter(str(out / "tensorboard"))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(out / "tensorboard"))
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """One point on each curve."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, step)
 
     def picture(self, name: str, image: npt.NDArray[np.uint8]) -> None:
         """An RGB picture, to TensorBoard and to pictures/NAME.jpg."""
         path = self._out / "pictures" / f"{name}.jpg"
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        self._writer.add_image(name, image, dataformats="HWC")  # type: ignore[no-untyped-call]
+        self._writer.add_image(name, image, dataformats="HWC")
 
     @contextmanager
     def stage(self, name: str, steps: int) -> Iterator[Report]:
         """A progress bar on a terminal, a line now and then elsewhere; every step on the curves."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, disable=not sys.stdout.isatty()) as progress:
             task = progress.add_task(name, total=steps)
 
@@ -53,4 +59,4 @@ class Journal:
 
     def close(self) -> None:
         """Flush everything."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()

@@ -1,6 +1,6 @@
 """The run: correspondence, then rounds of clustering and mask learning, resumable at any step.
 
-Every random choice is drawn from (seed, stage, round, step), so a run that was stopped continues exactly as if it had not
+Every random choice is drawn from (seed, stage, step), so a run that was stopped continues exactly as if it had not
 been. State is written whole or not at all. What is exported is the slow average of the weights (EMA).
 """
 
@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from maskstream.checkpoint import Checkpoint
+from maskstream.dataset import AnnotatedSequence
 from maskstream.model.segmenter import Segmenter
 from train.clips import Clip
 from train.clustering import PseudoWindow, cluster_clips, cluster_entropy
 from train.correspondence import correspondence_losses, sample_batch
+from train.evaluate import held_out_scores
 from train.journal import Journal
 from train.mask_learning import mask_losses, sample_mask_batch
 from train.pictures import pseudo_mask_sheet
@@ -43,8 +45,17 @@ class Position:
 class Run:
     """One training run in one folder."""
 
-    def __init__(self, recipe: Recipe, clips: Sequence[Clip], out: Path, seed: int, journal: Journal) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        clips: Sequence[Clip],
+        out: Path,
+        seed: int,
+        journal: Journal,
+        held_out: Sequence[AnnotatedSequence] = (),
+    ) -> None:
         self.recipe, self.clips, self.out, self.seed, self.journal = recipe, clips, out, seed, journal
+        self.held_out = held_out
         torch.manual_seed(seed)
         self.segmenter = Segmenter(recipe.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.segmenter).eval()
@@ -90,15 +101,32 @@ class Run:
         try:
             while self.position.stage <= self.recipe.rounds:
                 self._stage(provenance)
+                self._gate(provenance)
                 self.position = Position(self.position.stage + 1, 0)
                 self._optimizer = self._optimizer_state = None
         finally:
             self.save(provenance)
 
+    def _gate(self, provenance: dict[str, Any]) -> None:
+        """J&F after a stage, on the curves and in the provenance; nothing without held-out sequences."""
+        if not self.held_out:
+            return
+        scores = held_out_scores(self.average, self.held_out)
+        print(f"after stage {self.position.stage}: J&F " + ", ".join(f"{k} {v}" for k, v in scores.items()), flush=True)
+        self.journal.scalars({f"gate/{kind}": value for kind, value in scores.items()}, self.position.stage)
+        provenance.setdefault("gates", []).append({"stage": self.position.stage, **scores})
+
     def _stage(self, provenance: dict[str, Any]) -> None:
         if self.position.stage == 0:
             rate = {"frame_encoder": 1.0}
-            self._steps("correspondence", self.recipe.correspondence_stage, rate, self._sample_correspondence, self._correspond, provenance)
+            self._steps(
+                "correspondence",
+                self.recipe.correspondence_stage,
+                rate,
+                self._sample_correspondence,
+                self._correspond,
+                provenance,
+            )
             return
         windows = self._windows(self.position.stage)
         rates = {"mask_encoder": 1.0, "mask_decoder": 1.0, "frame_encoder": self.recipe.masks.encoder_rate}
@@ -117,7 +145,8 @@ class Run:
         views = torch.cat((batch.first, batch.other, batch.first_again, batch.other_again))
         key = encoder.key(encoder.backbone(views)[-1]).flatten(2)
         first, other, first_again, other_again = key.chunk(4)
-        return correspondence_losses((first, other, first_again, other_again), batch, self.recipe.correspondence)
+        keys = (first, other, first_again, other_again)
+        return correspondence_losses(keys, batch, self.recipe.correspondence, self.position.step)
 
     def _segment(self, batch: Any) -> Losses:
         self.segmenter.train()
@@ -134,16 +163,25 @@ class Run:
         rng = np.random.default_rng([self.seed, stage])
         self.average.eval()
         windows = cluster_clips(self.average.frame_encoder, self.clips, self.recipe.clustering, rng)
-        records = [{"clip": w.clip, "frames": list(w.frame_indices), "labels": torch.from_numpy(w.labels)} for w in windows]
+        records = [
+            {"clip": w.clip, "frames": list(w.frame_indices), "labels": torch.from_numpy(w.labels)} for w in windows
+        ]
         torch.save(records, path)
-        self.journal.scalars({"clusters/windows": len(windows), "clusters/entropy_bits": cluster_entropy(windows)}, stage)
+        self.journal.scalars(
+            {"clusters/windows": len(windows), "clusters/entropy_bits": cluster_entropy(windows)}, stage
+        )
         self.journal.picture(f"pseudo_masks_{stage}", pseudo_mask_sheet(windows, self.clips))
         return windows
 
     def _steps(
-        self, name: str, settings: StageSettings, rates: dict[str, float],
-        sample: Callable[[np.random.Generator], Batch], losses_of: Callable[[Batch], Losses], provenance: dict[str, Any],
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        settings: StageSettings,
+        rates: dict[str, float],
+        sample: Callable[[np.random.Generator], Batch],
+        losses_of: Callable[[Batch], Losses],
+        provenance: dict[str, Any],
+    ) -> None:
         self._optimizer = self._new_optimizer(rates, settings)
         saved = time.monotonic()
         with ThreadPoolExecutor(1) as pool, self.journal.stage(name, settings.steps) as progress:
@@ -155,7 +193,7 @@ class Run:
                 self._descend(losses, settings)
                 self.position.step += 1
                 batch = pool.submit(sample, self._rng())
-                progress(self.position.step, {key: float(value) for key, value in losses.items()})
+                progress(self.position.step, {key: float(value.detach()) for key, value in losses.items()})
                 if time.monotonic() - saved > self.recipe.save_seconds:
                     self.save(provenance)
                     saved = time.monotonic()
@@ -188,7 +226,7 @@ class Run:
         for group in self._optimizer.param_groups:
             group["lr"] = step_rate * group["rate"]
         self._optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         nn.utils.clip_grad_norm_([p for p in self.segmenter.parameters() if p.grad is not None], GRADIENT_NORM)
         self._optimizer.step()
         self._average_weights()

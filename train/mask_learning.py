@@ -30,9 +30,9 @@ from train.pasting import Cutout, cut_blob, cut_object, paste
 class MaskSettings:
     """What a batch of samples holds. Shares are probabilities, `side` is in pixels."""
 
-    clips: int = 6
+    clips: int = 4
     side: int = 224
-    context_frames: int = 3  # memory frames when the last frame is segmented
+    context_frames: int = 2  # memory frames when the last frame is segmented
     objects: int = 3
     paste_share: float = 0.6
     blob_share: float = 0.5  # of the pasted things
@@ -71,7 +71,7 @@ Sample = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.floa
 def _clustered_sample(
     rng: np.random.Generator, clips: Sequence[Clip], windows: Sequence[PseudoWindow], settings: MaskSettings
 ) -> Sample:
-    window = windows[rng.integers(len(windows))]
+    window = windows[int(rng.integers(len(windows)))]
     order = np.arange(len(window.frame_indices))[: settings.context_frames + 1]
     if rng.random() < 0.5:
         order = order[::-1]
@@ -80,9 +80,8 @@ def _clustered_sample(
     frames = np.stack([look(clip_frames[window.frame_indices[i]], view, settings.side) for i in order])
     size = (settings.side, settings.side)
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    labels = np.stack(
-        [cv2.warpAffine(window.labels[i], view, size, flags=flags, borderValue=IGNORE) for i in order]
-    )
+    warped = [cv2.warpAffine(window.labels[i], view, size, flags=flags, borderValue=IGNORE) for i in order]
+    labels = np.stack([np.asarray(label_map, np.uint8) for label_map in warped])
     indices = np.array([window.frame_indices[i] for i in order], np.float32)
     return frames, _pick_objects(rng, labels, settings.objects), np.abs(indices - indices[0])
 
@@ -102,7 +101,7 @@ def _pick_objects(rng: np.random.Generator, labels: npt.NDArray[np.uint8], most:
 def _pasted_sample(
     rng: np.random.Generator, clips: Sequence[Clip], windows: Sequence[PseudoWindow], settings: MaskSettings
 ) -> Sample:
-    clip = clips[rng.integers(len(clips))]
+    clip = clips[int(rng.integers(len(clips)))]
     count = settings.context_frames + 1
     gap = max(1, min(int(rng.integers(1, settings.frame_gap + 1)), (len(clip.frames) - 1) // count))
     start = int(rng.integers(max(1, len(clip.frames) - gap * (count - 1))))
@@ -123,17 +122,17 @@ def _cutout(
     rng: np.random.Generator, clips: Sequence[Clip], windows: Sequence[PseudoWindow], settings: MaskSettings
 ) -> Cutout:
     if windows and rng.random() > settings.blob_share:
-        window = windows[rng.integers(len(windows))]
+        window = windows[int(rng.integers(len(windows)))]
         chosen = window.object_ids[rng.integers(len(window.object_ids))]
         found = cut_object(clips[window.clip].frames[window.frame_indices[0]], window.labels[0] == chosen)
         if found is not None:
             return found
-    frames = clips[rng.integers(len(clips))].frames
+    frames = clips[int(rng.integers(len(clips)))].frames
     return cut_blob(rng, frames[rng.integers(len(frames))])
 
 
 def mask_losses(segmenter: Segmenter, batch: MaskBatch, settings: MaskSettings) -> dict[str, Tensor]:
-    """Cross-entropy and Dice of every frame after the first, and, for the record, the coarse mask's IoU and the decoded."""
+    """Cross-entropy and Dice over the frames after the first; for the record, IoU of the decoded and coarse masks."""
     samples, frames = batch.frames.shape[:2]
     features = _features(segmenter, batch, settings)
     soft_BFOHW = _soft_labels(batch.labels, settings.objects)
@@ -151,7 +150,9 @@ def mask_losses(segmenter: Segmenter, batch: MaskBatch, settings: MaskSettings) 
         totals["iou_decoded"].append(_iou(soft, soft_BFOHW[:, t], known, present_BO))
         totals["iou_coarse"].append(_iou(coarse, soft_BFOHW[:, t], known, present_BO))
         if t + 1 < frames:
-            stored = torch.where(torch.rand(samples, 1, 1, 1) < settings.predicted_share, soft.detach(), soft_BFOHW[:, t])
+            stored = torch.where(
+                torch.rand(samples, 1, 1, 1) < settings.predicted_share, soft.detach(), soft_BFOHW[:, t]
+            )
             memory.append(t, _deformed(stored, settings.deform_share), present_BO)
     return {name: torch.stack(values).mean() for name, values in totals.items()}
 

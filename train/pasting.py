@@ -1,8 +1,8 @@
 """Pasted objects: things whose masks are known exactly, because we put them there.
 
-A region of one clip (a pseudo object, or a random blob) is moved over the frames of another along a smooth path: turning,
-scaling, crossing, hiding one another. Clusters teach what objects look like but are vague at the edge; pasted objects
-teach the decoder to follow an edge. No label of any kind is used.
+A region of one clip (a pseudo object, or a random blob) is moved over the frames of another along a smooth path:
+turning, scaling, crossing, hiding one another. Clusters teach what objects look like but are vague at the edge; pasted
+objects teach the decoder to follow an edge. No label of any kind is used.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Cutout:
 
 
 def blob(rng: np.random.Generator, side: int) -> Alpha:
-    """A random smooth region of about half the square: an ellipse with a wavy outline, sometimes with a bite or a limb."""
+    """A random smooth region of about half the square: an ellipse with a wavy outline."""
     angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     radius = np.ones_like(angle)
     for wave in range(2, 7):
@@ -36,7 +36,7 @@ def blob(rng: np.random.Generator, side: int) -> Alpha:
     points *= 0.48 * side / np.abs(points).max()
     alpha = np.zeros((side, side), np.uint8)
     cv2.fillPoly(alpha, [np.round((points + side / 2) * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
-    return alpha.astype(np.float32) / 255
+    return np.float32(1 / 255) * alpha.astype(np.float32)
 
 
 def cut_blob(rng: np.random.Generator, frame: Image) -> Cutout:
@@ -53,7 +53,7 @@ def cut_object(frame: Image, mask: npt.NDArray[np.bool_]) -> Cutout | None:
     if width < 12 or height < 12:
         return None
     part = slice(y, y + height), slice(x, x + width)
-    alpha = cv2.GaussianBlur(mask[part].astype(np.float32), (0, 0), 0.8)
+    alpha = np.asarray(cv2.GaussianBlur(mask[part].astype(np.float32), (0, 0), 0.8), np.float32)
     return Cutout(np.ascontiguousarray(frame[part]), alpha)
 
 

@@ -9,7 +9,9 @@ import numpy.typing as npt
 from train.clips import Clip
 from train.clustering import IGNORE, PseudoWindow
 
-COLOURS = np.array([(0, 0, 0), (230, 60, 60), (60, 200, 80), (70, 110, 240), (240, 200, 40), (200, 80, 220), (60, 210, 220)])
+COLOURS = np.array(
+    [(0, 0, 0), (230, 60, 60), (60, 200, 80), (70, 110, 240), (240, 200, 40), (200, 80, 220), (60, 210, 220)]
+)
 ROWS = 12
 TILE_HEIGHT = 128
 

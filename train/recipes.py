@@ -47,8 +47,8 @@ def live_r18() -> Recipe:
         correspondence=CorrespondenceSettings(),
         clustering=ClusterSettings(),
         masks=MaskSettings(),
-        correspondence_stage=StageSettings(steps=3000, learning_rate=1e-3),
-        mask_stage=StageSettings(steps=1500, learning_rate=1e-3),
+        correspondence_stage=StageSettings(steps=900, learning_rate=1.5e-3),
+        mask_stage=StageSettings(steps=900, learning_rate=1e-3),
     )
 
 
@@ -63,6 +63,7 @@ def paper_r18() -> Recipe:
         context_channels=512,
         value_channels=512,
         skip8_channels=128,
+        temperature=0.05,
         skip4_channels=64,
     )
     return Recipe(

@@ -12,7 +12,7 @@ def encode_mask_inputs(features: FrameFeatures, soft_BOHW: F32) -> dict[str, Any
 
 
 def segment_inputs(features: FrameFeatures, memory: MemoryView) -> dict[str, Any]:
-    """Inputs of the `segment` graph by name. Its bank has tokens as rows and columns, so that all inputs share two axes."""
+    """Inputs of the `segment` graph by name. The bank's tokens become rows and columns, as all inputs have."""
     height, width = features.key.shape[2:]
     return {
         **features._asdict(),

@@ -74,11 +74,13 @@ def _open_session(
         raise EngineUnavailable(f"this onnxruntime has no {provider}, only {', '.join(available)}; see docs/export.md")
     try:
         session = onnxruntime.InferenceSession(artifact.graphs[graph], options, providers=[provider])
-    except Exception as error:  # noqa: BLE001 - its exception types are private, and all mean one thing here
+    except Exception as error:
         raise ArtifactError(f"{artifact.graphs[graph]}: ONNX Runtime cannot load it ({error})") from error
     running = session.get_providers()[0]
     if running != provider:
-        raise EngineUnavailable(f"{provider} was asked for and {running} would have run: its libraries do not load here")
+        raise EngineUnavailable(
+            f"{provider} was asked for and {running} would have run: its libraries do not load here"
+        )
     return session
 
 

@@ -18,9 +18,9 @@ class ModelConfig:
     value_channels: int = 128  # learnt part of a value; the mask cells ride beside it
     skip8_channels: int = 48
     skip4_channels: int = 24
-    temperature: float = 0.05  # of the cosine between query and key
-    locality_start_pixels: float = 40.0  # how far an object is expected to move within one frame ...
-    locality_growth_pixels: float = 40.0  # ... and how much that grows with the square root of the slot's age
+    temperature: float = 0.025  # of the cosine between query and key
+    locality_start_pixels: float = 24.0  # how far an object is expected to move within one frame ...
+    locality_growth_pixels: float = 24.0  # ... and how much that grows with the square root of the slot's age
     short_side: int = 480
     capacity: int = 6  # slots: two permanent, three recent, one last
     memory_stride: int = 5  # frames

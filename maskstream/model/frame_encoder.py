@@ -29,7 +29,9 @@ class ResidualBlock(nn.Module):
         self.second = conv_norm(outputs, outputs, 3)
         same = inputs == outputs and stride == 1
         self.shortcut = nn.Identity() if same else conv_norm(inputs, outputs, 1, stride)
-        nn.init.zeros_(self.second[1].weight)  # each block starts as its shortcut
+        norm = self.second[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.zeros_(norm.weight)  # each block starts as its shortcut
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.second(torch.relu(self.first(x)))
@@ -51,10 +53,14 @@ class FrameEncoder(nn.Module):
         inputs = config.widths[0]
         for index, (width, blocks) in enumerate(zip(config.widths, config.blocks, strict=True)):
             shrinks = index == 1 or (index == 2 and config.stride == 16)
-            layers = [ResidualBlock(inputs if i == 0 else width, width, 2 if shrinks and i == 0 else 1) for i in range(blocks)]
+            layers = [
+                ResidualBlock(inputs if i == 0 else width, width, 2 if shrinks and i == 0 else 1) for i in range(blocks)
+            ]
             self.stages.append(nn.Sequential(*layers))
             inputs = width
-        self.key_head = nn.Sequential(conv_norm(inputs, inputs, 1), nn.ReLU(), nn.Conv2d(inputs, config.key_channels, 1))
+        self.key_head = nn.Sequential(
+            conv_norm(inputs, inputs, 1), nn.ReLU(), nn.Conv2d(inputs, config.key_channels, 1)
+        )
         self.context_head = nn.Sequential(conv_norm(inputs, config.context_channels, 1), nn.ReLU())
         self.skip8_head = nn.Sequential(conv_norm(config.widths[1], config.skip8_channels, 1), nn.ReLU())
         self.skip4_head = nn.Sequential(conv_norm(config.widths[0], config.skip4_channels, 1), nn.ReLU())

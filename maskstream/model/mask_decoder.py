@@ -1,8 +1,8 @@
 """Mask decoder: read-out and frame features -> one logit a pixel at stride 4.
 
 Convolutions are linear, so the part over the shared context is computed once for all objects. The decoder corrects the
-propagated mask rather than redrawing it: its output is added to that mask's own logit, weighted by a learnt scale, so an
-untrained decoder starts as label propagation.
+propagated mask rather than redrawing it: its output is added to that mask's own logit, weighted by a learnt scale, so
+an untrained decoder starts as label propagation.
 """
 
 import torch
@@ -23,12 +23,15 @@ class MaskDecoder(nn.Module):
         self.from_readout = nn.Conv2d(config.value_channels + config.cells, wide, 3, padding=1)
         self.from_context = nn.Conv2d(config.context_channels, wide, 3, padding=1, bias=False)
         self.deep = nn.Sequential(nn.ReLU(), nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(), nn.Conv2d(wide, middle, 1))
-        self.at8 = nn.Sequential(nn.ReLU(), nn.Conv2d(middle, middle, 3, padding=1), nn.ReLU(), nn.Conv2d(middle, slim, 1))
+        self.at8 = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(middle, middle, 3, padding=1), nn.ReLU(), nn.Conv2d(middle, slim, 1)
+        )
         self.coarse4 = nn.Conv2d(1, slim, 3, padding=1, bias=False)
-        self.at4 = nn.Sequential(nn.ReLU(), nn.Conv2d(slim, slim, 3, padding=1), nn.ReLU(), nn.Conv2d(slim, 1, 3, padding=1))
+        correction = nn.Conv2d(slim, 1, 3, padding=1)
+        nn.init.zeros_(correction.weight)
+        nn.init.zeros_(correction.bias)  # type: ignore[arg-type]
+        self.at4 = nn.Sequential(nn.ReLU(), nn.Conv2d(slim, slim, 3, padding=1), nn.ReLU(), correction)
         self.coarse_scale = nn.Parameter(torch.tensor(1.0))
-        nn.init.zeros_(self.at4[-1].weight)
-        nn.init.zeros_(self.at4[-1].bias)
 
     def forward(self, readout_BOVP: Tensor, context: Tensor, skip8: Tensor, skip4: Tensor) -> tuple[Tensor, Tensor]:
         batch, objects = readout_BOVP.shape[:2]

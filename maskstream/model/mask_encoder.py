@@ -29,7 +29,9 @@ class MaskEncoder(nn.Module):
         self.stride, width = config.stride, config.value_channels
         self.from_context = nn.Conv2d(config.context_channels, width, 3, padding=1)
         self.from_mask = nn.Conv2d(2 * config.cells, width, 3, padding=1, bias=False)
-        self.mix = nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1))
+        self.mix = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1)
+        )
 
     def forward(self, context: Tensor, soft_BOHW: Tensor) -> Tensor:
         batch, objects = soft_BOHW.shape[:2]

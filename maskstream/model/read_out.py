@@ -5,9 +5,9 @@ One affinity is shared by all objects: a softmax over all tokens of all slots of
     cosine(query, key) / temperature  -  distance^2 / (2 (start^2 + growth^2 * age))
 
 The second term is a prior on motion: a token d pixels away in a slot that is `age` frames old. Because
--|p - q|^2 = 2 p.q - |p|^2 - |q|^2, it is four more channels of the same matrix product and costs no mask, no window and no
-gather. Slots that never saw an object are zero in its value and left out of its own normalisation, so an object added
-late is read from the frames that know it, exactly as if the others were not there.
+-|p - q|^2 = 2 p.q - |p|^2 - |q|^2, it is four more channels of the same matrix product: no mask, no window and
+no gather. Slots that never saw an object are zero in its value and left out of its own normalisation, so an object
+added late is read from the frames that know it, exactly as if the others were not there.
 """
 
 # B streams, O objects, K key channels, V value channels, T slots, N tokens of a frame, P positions of the query
@@ -22,7 +22,7 @@ FLOOR_DEPTH = 30.0  # similarity this far below the least that the best token ca
 
 
 def position_channels(height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Query and key channels [4, N] whose product is -|p - q|^2 in tokens, up to nothing: both squares are included."""
+    """Query and key channels [4, N] whose product is -|p - q|^2, in tokens."""
     y = torch.arange(height, device=like.device, dtype=like.dtype)[:, None].expand(height, width).reshape(-1)
     x = torch.arange(width, device=like.device, dtype=like.dtype)[None, :].expand(height, width).reshape(-1)
     y, x = y - (height - 1) / 2, x - (width - 1) / 2  # from the centre: the squares cancel, so they had better be small

@@ -1,6 +1,7 @@
 """The client against a real server with fake networks: what it sends, what comes back, how it survives a break."""
 
 import socket
+import threading
 import time
 
 import numpy as np
@@ -134,18 +135,18 @@ def test_live_frames_are_answered_or_reported_as_dropped(start):
 
 
 def test_an_answer_does_not_wait_for_the_next_frame_of_a_slow_camera(client):
+    answered = threading.Event()
+
     def camera():
         yield picture()
-        time.sleep(0.5)
+        assert answered.wait(TIMEOUT), "the answer to the first frame came only after the second"
         yield picture()
 
-    started = time.perf_counter()
     with client.open(delivery="latest") as stream:
         answers = stream.propagate(camera(), {0: [Prompt(1, A)]})
         next(answers)
-        first_seconds = time.perf_counter() - started
-        list(answers)
-    assert first_seconds < 0.4
+        answered.set()
+        assert len(list(answers)) == 1
 
 
 def test_a_full_server_is_an_error_of_its_own(start):
@@ -208,14 +209,14 @@ def test_propagate_resumes_on_a_new_server_with_the_last_masks(start):
 def test_propagate_moves_away_from_a_server_that_drains(start):
     port = _free_port()
     first = start(listen=f"127.0.0.1:{port}")
-    with MaskStreamClient(first.server.listen) as client, client.open(output_size=(32, 48)) as stream:
+    with MaskStreamClient(first.server.listen) as client, client.open(output_size=(32, 48), resumes=20) as stream:
         answers = stream.propagate([picture()] * 30, {0: [Prompt(1, A)]})
         got = [next(answers) for _ in range(5)]
         drained = first.start_drain()
-        while not drained.done():
-            got.append(next(answers)) if len(got) < 10 else time.sleep(0.01)
-        start(listen=f"127.0.0.1:{port}")
+        successor = threading.Thread(target=lambda: (drained.result(TIMEOUT), start(listen=f"127.0.0.1:{port}")))
+        successor.start()
         got += answers
+        successor.join(TIMEOUT)
     assert [answer.index for answer in got] == list(range(30))
     assert shows(got[-1], {1: square(8, 8, 8, size=(32, 48))})
     assert first.sample("streams_total", end_reason="closed") == 1

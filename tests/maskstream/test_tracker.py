@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from fakes import FakeNetworks
+
 from maskstream.errors import InvalidFrame, InvalidPrompt, MemoryExhausted, NoObjects, SizeChanged
 from maskstream.memory_bank import BlockPool
 from maskstream.networks import F32, FrameFeatures, MemoryView, SoftMasks

@@ -20,7 +20,7 @@ def test_a_mask_comes_back_as_it_was(mask, encoding):
 
 def test_a_mask_larger_than_allowed_is_refused():
     message = wire.mask_to_proto(np.ones((4, 9), np.uint8), pb.MASK_ENCODING_RAW)
-    with pytest.raises(ValueError, match="9x4 is outside 1x1..8x8"):
+    with pytest.raises(ValueError, match=r"9x4 is outside 1x1\.\.8x8"):
         wire.mask_from_proto(message, 8, 8)
 
 

@@ -8,10 +8,13 @@ import time
 import urllib.request
 
 import pytest
+from prometheus_client import CollectorRegistry
 from served import TIMEOUT, picture, square
 
 from maskstream.client import MaskStreamClient, Prompt
+from serve import __main__ as program
 from serve.__main__ import build_parser, main
+from serve.service import build_server
 
 FAKE_SERVER = """
 import sys
@@ -28,7 +31,7 @@ sys.exit(program.main(sys.argv[1:]))
 def process(tmp_path, pytestconfig):
     """The program with fake networks on free ports; its announcement, once it is ready."""
     announce = tmp_path / "server.json"
-    flags = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--announce", str(announce), "--grace-seconds", "5"]
+    flags = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--announce", str(announce), "--grace-seconds", "60"]
     environment = {"PYTHONPATH": f"{pytestconfig.rootpath}:{pytestconfig.rootpath / 'tests'}"}
     command = [sys.executable, "-c", FAKE_SERVER, *flags]
     running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -63,7 +66,7 @@ def test_sigterm_drains_and_ends_with_status_0(process):
         running.send_signal(signal.SIGTERM)
         assert next(answers).id_map is not None
         assert stream.close().answered == 2
-    assert running.wait(5) == 0
+    assert running.wait(TIMEOUT) == 0
 
 
 def test_a_second_sigterm_ends_it_at_once(process):
@@ -74,7 +77,7 @@ def test_a_second_sigterm_ends_it_at_once(process):
         time.sleep(0.3)
         assert running.poll() is None
         running.send_signal(signal.SIGTERM)
-        assert running.wait(2) == 0
+        assert running.wait(TIMEOUT) == 0
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,19 @@ def test_settings_that_cannot_be_used_end_it_with_status_2(flags, capsys):
 def test_a_missing_artifact_ends_it_with_status_1(capsys, tmp_path):
     assert main(["--artifact", str(tmp_path / "nothing")]) == 1
     assert "no such artifact folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--http"])
+def test_a_taken_port_ends_it_with_status_1(flag, capsys, running, monkeypatch):
+    taken = running.server.listen if flag == "--listen" else running.server.http
+
+    def load_server(config):
+        return build_server(running.networks, config, CollectorRegistry())
+
+    monkeypatch.setattr(program, "load_server", load_server)
+    flags = {"--listen": "127.0.0.1:0", "--http": "127.0.0.1:0", flag: taken}
+    assert main([word for pair in flags.items() for word in pair]) == 1
+    assert "ddress" in capsys.readouterr().err
 
 
 def test_help_teaches_by_example():

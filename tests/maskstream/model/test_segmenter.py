@@ -47,7 +47,7 @@ def test_an_untrained_decoder_is_label_propagation(config: ModelConfig) -> None:
 
 
 def test_objects_do_not_change_each_other_where_they_do_not_meet() -> None:
-    """Adding a second, empty object leaves the first one's logits as they were: no identity leaks through the batch axis."""
+    """Adding a second, empty object leaves the first one's logits as they were."""
     torch.manual_seed(0)
     segmenter = Segmenter(LIVE).eval()
     features = segmenter.encode_frame(torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8))

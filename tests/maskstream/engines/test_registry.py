@@ -1,0 +1,53 @@
+"""Engines are looked up by name; what cannot be had is refused with what to install."""
+
+from pathlib import Path
+
+import pytest
+
+from maskstream import engines
+from maskstream.errors import ArtifactError, EngineUnavailable
+
+pytestmark = pytest.mark.timeout(600)  # the first test exports the small model
+
+
+def test_auto_takes_an_engine_and_says_which(small_artifact: Path) -> None:
+    networks = engines.load_networks(small_artifact)
+    assert networks.engine == engines.choose_engine()
+    assert networks.spec.name == "small"
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "torch"])
+def test_an_engine_is_opened_by_name(small_artifact: Path, name: str) -> None:
+    networks = engines.load_networks(small_artifact, name, threads=1)
+    assert (networks.engine, networks.precision) == (name, "fp32")
+
+
+def test_an_unknown_engine_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailable, match=r"'tensorflow'; known engines: auto, onnxruntime, openvino, torch"):
+        engines.load_networks(tmp_path, "tensorflow")
+
+
+def test_an_engine_that_is_not_installed_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = engines.Engine("maskstream.engines.onnxruntime_networks", "no_such_package", "maskstream[cpu]")
+    monkeypatch.setitem(engines.ENGINES, "onnxruntime", absent)
+    with pytest.raises(EngineUnavailable, match=r"needs the package no_such_package; pip install 'maskstream\[cpu\]'"):
+        engines.load_networks(tmp_path, "onnxruntime")
+
+
+def test_auto_takes_the_next_engine_when_the_first_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = engines.AUTO_ORDER[0], "torch"
+    monkeypatch.setattr(engines, "AUTO_ORDER", (first, second))
+    assert engines.choose_engine() == first
+    monkeypatch.setitem(engines.ENGINES, first, engines.Engine("none", "no_such_package", "none"))
+    assert engines.choose_engine() == second
+
+
+def test_without_any_engine_auto_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "AUTO_ORDER", ())
+    with pytest.raises(EngineUnavailable, match=r"maskstream\[cpu\]"):
+        engines.choose_engine()
+
+
+def test_a_bad_artifact_is_refused_before_an_engine_starts(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="missing"):
+        engines.load_networks(tmp_path, "onnxruntime")
