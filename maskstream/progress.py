@@ -30,7 +30,7 @@ def progress(label: str, total: int | None, unit: str = "frames") -> Iterator[Ad
     else:
         lines = _Lines(label, total, unit)
         yield lines
-        lines.show()
+        lines.finish()
 
 
 @contextmanager
@@ -46,7 +46,7 @@ class _Lines:
     def __init__(self, label: str, total: int | None, unit: str) -> None:
         self._label, self._unit = label, unit
         self._of = "" if total is None else f"/{total}"
-        self._done = 0
+        self._done, self._told = 0, -1
         self._started = self._shown = time.monotonic()
 
     def __call__(self) -> None:
@@ -54,7 +54,11 @@ class _Lines:
         if time.monotonic() - self._shown >= _LINE_SECONDS:
             self.show()
 
+    def finish(self) -> None:
+        if self._told != self._done:
+            self.show()
+
     def show(self) -> None:
-        self._shown = time.monotonic()
+        self._shown, self._told = time.monotonic(), self._done
         rate = self._done / max(1e-9, self._shown - self._started)
         print(f"{self._label}: {self._done}{self._of} {self._unit}, {rate:.1f}/s", file=sys.stderr, flush=True)

@@ -1,6 +1,5 @@
 """The service over a real socket: the order of answers, objects that come and go, the life of a stream."""
 
-
 import grpc
 import numpy as np
 import pytest
