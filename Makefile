@@ -54,7 +54,7 @@ format: $(DEV) ## let ruff repair what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-smoke: $(DEV) ## two training steps -> export -> serve -> client, on a rendered clip
+smoke: $(DEV) ## a few training steps -> export -> serve -> client, on a rendered clip
 	$(BIN)/pytest tests/end_to_end/test_smoke.py
 
 bench: $(DEV) ## speed by engine, size, objects and streams on this machine

@@ -65,7 +65,7 @@ class _Run:
             started = time.perf_counter()
             answer = self.tracker.step(frame, [Prompt(i, truth == i) for i in new_ids])
             self.seconds += time.perf_counter() - started
-            decoded, coarse = answer.id_map, answer.coarse_id_map
+            decoded, coarse = answer.id_map, answer.coarse_id_map()
         for scorer, id_map in ((self.decoded, decoded), (self.coarse, coarse), (self.copied, copied)):
             scorer.add(id_map, truth)
         self.frames += 1

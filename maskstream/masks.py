@@ -30,13 +30,14 @@ def one_hot(id_map: IdMap, object_ids: Sequence[int]) -> SoftMask:
 
 def to_id_map(soft: SoftMask, object_ids: Sequence[int]) -> IdMap:
     """uint8 [H, W]: the likeliest of background and objects at each pixel; `soft` is [O, H, W] without background."""
-    if not len(object_ids):
-        return np.zeros(soft.shape[1:], dtype=np.uint8)
-    background = 1.0 - soft.sum(axis=0)
-    winner = soft.argmax(axis=0)
-    best = np.take_along_axis(soft, winner[None], axis=0)[0]
-    ids = np.asarray(object_ids, dtype=np.uint8)
-    return np.where(best > background, ids[winner], 0).astype(np.uint8)
+    id_map = np.zeros(soft.shape[1:], dtype=np.uint8)
+    if len(object_ids) == 1:  # likelier than the background is more than a half
+        return np.multiply(soft[0] > 0.5, np.uint8(object_ids[0]), out=id_map)
+    best = 1.0 - soft.sum(axis=0)
+    for object_id, channel in zip(object_ids, soft, strict=True):
+        np.copyto(id_map, np.uint8(object_id), where=channel > best)
+        np.maximum(best, channel, out=best)
+    return id_map
 
 
 def working_size(height: int, width: int, short_side: int, stride: int, max_long_side: int = 0) -> tuple[int, int]:

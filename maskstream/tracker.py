@@ -58,10 +58,15 @@ class Segmentation:
 
     frame_index: int
     id_map: masks.IdMap
-    coarse_id_map: masks.IdMap  # what affinity alone would have answered; equals id_map on prompted objects
     objects: tuple[ObjectState, ...]
     memory_slots: int
     stage_seconds: dict[str, float] = field(repr=False)
+    coarse: F32 = field(repr=False)  # [O, H/4, W/4] what affinity alone propagates; a prompted object is its prompt
+
+    def coarse_id_map(self) -> masks.IdMap:
+        """What affinity alone would have answered; made when asked for, since serving never does."""
+        size = (self.id_map.shape[0], self.id_map.shape[1])
+        return masks.to_id_map(masks.resize_soft(self.coarse, size), [state.object_id for state in self.objects])
 
 
 class Tracker:
@@ -253,26 +258,24 @@ class Tracker:
                 self.writes_skipped["not_finite"] += int(stored.sum())
 
     def _answer(self, frame: Frame, read: SoftMasks, prompts: Sequence[Prompt], clock: "_StageClock") -> Segmentation:
-        size = (frame.shape[0], frame.shape[1])
-        soft_OHW = masks.resize_soft(read.decoded[0], size)
-        id_map = masks.to_id_map(soft_OHW, self._object_ids)
-        coarse_id_map = masks.to_id_map(masks.resize_soft(read.coarse[0], size), self._object_ids)
+        soft_OHW = read.decoded[0]
+        id_map = masks.to_id_map(masks.resize_soft(soft_OHW, (frame.shape[0], frame.shape[1])), self._object_ids)
         for prompt in prompts:  # the user's own pixels are the answer, not their echo through a coarser grid
-            for answer in (id_map, coarse_id_map):
-                answer[answer == prompt.object_id] = 0
-                answer[prompt.mask != 0] = prompt.object_id
+            np.copyto(id_map, np.uint8(0), where=id_map == prompt.object_id)
+            np.copyto(id_map, np.uint8(prompt.object_id), where=prompt.mask != 0)
         objects = tuple(self._state(i, soft, id_map) for i, soft in zip(self._object_ids, soft_OHW, strict=True))
         clock.stop("finish")
         assert self._bank is not None
-        return Segmentation(self._frame_index, id_map, coarse_id_map, objects, self._bank.slots_used, clock.seconds)
+        slots = self._bank.slots_used
+        return Segmentation(self._frame_index, id_map, objects, slots, clock.seconds, read.coarse[0])
 
     def _state(self, object_id: int, soft_HW: F32, id_map: masks.IdMap) -> ObjectState:
-        inside = id_map == object_id
+        """Place and size from the answer's pixels, probabilities from the soft mask they were made from."""
+        inside = np.equal(id_map, object_id).view(np.uint8)
         box = masks.bounding_box(inside)
-        area = int(np.count_nonzero(inside))
-        score = _mean_inside(soft_HW, inside)
+        score = _mean_inside(soft_HW, soft_HW > 0.5)
         lost = box is None or score < self._settings.lost_score
-        return ObjectState(object_id, score, float(soft_HW.max()), area, box, lost)
+        return ObjectState(object_id, score, float(soft_HW.max()), int(np.count_nonzero(inside)), box, lost)
 
 
 def _mean_inside(soft_HW: F32, inside: npt.NDArray[np.bool_]) -> float:

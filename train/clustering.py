@@ -3,7 +3,11 @@
 The tokens of a few frames of a clip are clustered together, in key space with a little position, by spherical k-means
 (k-means++ seeds, restarts, empty clusters re-seeded): a cluster is one thing through the window. Clusters are then held
 to what an object is like (not too large or small, not all along the border, compact, present in every frame), sharpened
-to the picture's edges by a guided filter (He et al., 2013), and where the edge stays doubtful the label is IGNORE.
+to the picture's edges by a guided filter (He et al., 2013), and where the edge stays doubtful the label says so.
+
+A doubtful pixel keeps the likelier label and carries the DOUBT bit: it belongs to the mask that goes into memory but
+teaches nothing as a target. Leaving doubtful pixels out of both shrinks every given mask by the same rim that no target
+forbids, and the decoder learns to grow masks by a pixel or two a frame.
 """
 
 from collections.abc import Sequence
@@ -18,7 +22,8 @@ from torch import Tensor
 from maskstream.model.frame_encoder import FrameEncoder
 from train.clips import Clip
 
-IGNORE = 255  # label of a pixel that teaches nothing
+DOUBT = 128  # bit beside a label: likely this one, but not sure enough to be taught
+IGNORE = 255  # nothing is known at all: outside the frame
 GRID = 16  # pixels; sides the encoders of all strides take
 
 # F frames, M clusters, K feature channels, N tokens of all frames together
@@ -30,7 +35,7 @@ class ClusterSettings:
 
     clusters: int = 8
     windows_per_clip: int = 3
-    frames: int = 3
+    frames: int = 4
     frame_gap: int = 3
     short_side: int = 384  # pixels; the working size for the keys
     position_weight: float = 0.5
@@ -45,7 +50,7 @@ class ClusterSettings:
 
 @dataclass(frozen=True)
 class PseudoWindow:
-    """A few frames of one clip and their pseudo masks: 0 is background, 1..M objects, IGNORE unknown."""
+    """A few frames of one clip and their pseudo masks: 0 is background, 1..M objects; with DOUBT where unsure."""
 
     clip: int
     frame_indices: tuple[int, ...]
@@ -54,7 +59,7 @@ class PseudoWindow:
     @property
     def object_ids(self) -> list[int]:
         """Labels that stand for an object in the first frame."""
-        return [int(label) for label in np.unique(self.labels[0]) if label not in (0, IGNORE)]
+        return [int(label) for label in np.unique(self.labels[0]) if 0 < label < DOUBT]
 
 
 @torch.no_grad()
@@ -131,7 +136,7 @@ def _seeds(point_NK: Tensor, clusters: int, generator: torch.Generator) -> Tenso
 def clean(
     soft_FMhw: npt.NDArray[np.float32], frames: npt.NDArray[np.uint8], settings: ClusterSettings
 ) -> npt.NDArray[np.uint8]:
-    """Labels [F, H, W] at the frames' size: object-like clusters as 1.., the rest background, doubtful edges IGNORE."""
+    """Labels [F, H, W] at the frames' size: object-like clusters as 1.., the rest background, DOUBT along edges."""
     height, width = frames.shape[1:3]
     winner_Fhw = soft_FMhw.argmax(axis=1)
     kept = [m for m in range(soft_FMhw.shape[1]) if all(_is_object(winner == m, settings) for winner in winner_Fhw)]
@@ -141,8 +146,8 @@ def clean(
         for label, m in enumerate(kept, start=1):
             cells = (soft_FMhw[f, m] * _main_components(winner_Fhw[f] == m)).astype(np.float32)
             sharp = guided_filter(guide, cv2.resize(cells, (width, height)), settings.sharpen_radius, 1e-3)
-            labels[f][sharp > 0.6] = label
-            labels[f][(sharp > 0.35) & (sharp <= 0.6)] = IGNORE
+            labels[f][sharp > 0.5] = label
+            labels[f][(sharp > 0.35) & (sharp < 0.65)] |= DOUBT
     return labels
 
 
@@ -182,7 +187,7 @@ def cluster_entropy(windows: Sequence[PseudoWindow]) -> float:
     """Mean entropy, in bits, of how a window's pixels share out over background and objects; near 0 means collapse."""
     entropies = []
     for window in windows:
-        counts = np.bincount(window.labels[window.labels != IGNORE], minlength=2).astype(np.float64)
+        counts = np.bincount(window.labels[window.labels < DOUBT], minlength=2).astype(np.float64)
         share = counts[counts > 0] / counts.sum()
         entropies.append(float(-(share * np.log2(share)).sum()))
     return float(np.mean(entropies)) if entropies else 0.0

@@ -20,7 +20,7 @@ from maskstream.model.config import MASK_STRIDE
 from maskstream.model.segmenter import Features, Segmenter, soft_aggregate
 from train.augment import PLAIN, ViewRange, look, sample_view
 from train.clips import Clip
-from train.clustering import IGNORE, PseudoWindow
+from train.clustering import DOUBT, IGNORE, PseudoWindow
 from train.pasting import Cutout, cut_blob, cut_object, paste
 
 # B samples, F frames, O objects, T slots
@@ -32,13 +32,13 @@ class MaskSettings:
 
     clips: int = 4
     side: int = 224
-    context_frames: int = 2  # memory frames when the last frame is segmented
+    context_frames: int = 3  # memory frames when the last frame is segmented
     objects: int = 3
     paste_share: float = 0.6
     blob_share: float = 0.5  # of the pasted things
     distractor_share: float = 0.3
     frame_gap: int = 4
-    predicted_share: float = 0.7
+    predicted_share: float = 0.9
     deform_share: float = 0.4
     dice_weight: float = 0.5
     encoder_rate: float = 0.0  # learning rate of the frame encoder's backbone and key, relative; 0 leaves it as it is
@@ -46,7 +46,7 @@ class MaskSettings:
 
 @dataclass(frozen=True)
 class MaskBatch:
-    """uint8 frames [B, F, S, S, 3], label maps [B, F, S, S] with 0..O and IGNORE, frame indices [B, F]."""
+    """uint8 frames [B, F, S, S, 3], label maps [B, F, S, S] with 0..O, DOUBT and IGNORE, frame indices [B, F]."""
 
     frames: Tensor
     labels: Tensor
@@ -88,13 +88,14 @@ def _clustered_sample(
 
 def _pick_objects(rng: np.random.Generator, labels: npt.NDArray[np.uint8], most: int) -> npt.NDArray[np.uint8]:
     """Up to `most` of the first frame's objects renumbered from 1, the others background."""
-    present = [label for label in np.unique(labels[0]) if label not in (0, IGNORE)]
+    present = [label for label in np.unique(labels[0]) if 0 < label < DOUBT]
     count = min(len(present), int(rng.integers(1, most + 1)))
     chosen = rng.permutation(present)[:count]
     mapping = np.zeros(256, np.uint8)
+    mapping[DOUBT:] = DOUBT
     mapping[IGNORE] = IGNORE
     for new, old in enumerate(chosen, start=1):
-        mapping[old] = new
+        mapping[old], mapping[old | DOUBT] = new, new | DOUBT
     return mapping[labels]
 
 
@@ -137,13 +138,14 @@ def mask_losses(segmenter: Segmenter, batch: MaskBatch, settings: MaskSettings) 
     features = _features(segmenter, batch, settings)
     soft_BFOHW = _soft_labels(batch.labels, settings.objects)
     present_BO = soft_BFOHW[:, 0].flatten(2).amax(dim=2) > 0.5
+    soft_BFOHW = soft_BFOHW * present_BO[:, None, :, None, None]  # what was not shown at first is background later
     memory = _Memory(segmenter, features, soft_BFOHW[:, 0], present_BO)
     totals: dict[str, list[Tensor]] = {"ce": [], "dice": [], "iou_decoded": [], "iou_coarse": []}
     for t in range(1, frames):
         current = Features(*(part[:, t] for part in features))
         logits, coarse = segmenter.segment_logits(current, *memory.view(batch.indices, t))
         logits = logits.masked_fill(~present_BO[:, :, None, None], -1e4)
-        target, known = _targets(batch.labels[:, t])
+        target, known = _targets(batch.labels[:, t], present_BO)
         totals["ce"].append(_cross_entropy(logits, target, known))
         soft = soft_aggregate(logits)
         totals["dice"].append(settings.dice_weight * _dice(soft, soft_BFOHW[:, t], known, present_BO))
@@ -189,16 +191,19 @@ def _features(segmenter: Segmenter, batch: MaskBatch, settings: MaskSettings) ->
 
 
 def _soft_labels(labels_BFSS: Tensor, objects: int) -> Tensor:
-    """Soft masks [B, F, O, S/4, S/4]: the share of each cell that an object covers; IGNORE counts as background."""
-    known = torch.where(labels_BFSS == IGNORE, 0, labels_BFSS.long())
-    hot = one_hot(known, objects + 1)[..., 1:].permute(0, 1, 4, 2, 3).float()
+    """Soft masks [B, F, O, S/4, S/4]: the share of each cell that an object covers, doubtful pixels with it."""
+    likely = torch.where(labels_BFSS == IGNORE, 0, labels_BFSS.long() & ~DOUBT)
+    hot = one_hot(likely, objects + 1)[..., 1:].permute(0, 1, 4, 2, 3).float()
     return avg_pool2d(hot.flatten(0, 1), MASK_STRIDE).unflatten(0, labels_BFSS.shape[:2])
 
 
-def _targets(labels_BSS: Tensor) -> tuple[Tensor, Tensor]:
-    """Label of each cell at mask stride (that of its centre) and whether it is known."""
-    cells = labels_BSS[:, MASK_STRIDE // 2 :: MASK_STRIDE, MASK_STRIDE // 2 :: MASK_STRIDE].long()
-    return cells, cells != IGNORE
+def _targets(labels_BSS: Tensor, present_BO: Tensor) -> tuple[Tensor, Tensor]:
+    """Label of each cell at mask stride (that of its centre), background for absent objects; and whether it is known."""
+    cells_BHW = labels_BSS[:, MASK_STRIDE // 2 :: MASK_STRIDE, MASK_STRIDE // 2 :: MASK_STRIDE].long()
+    known_BHW = cells_BHW < DOUBT
+    followed_BX = torch.nn.functional.pad(present_BO, (1, 0), value=True)  # background always is
+    likely_BHW = torch.where(known_BHW, cells_BHW, 0)
+    return likely_BHW * followed_BX.gather(1, likely_BHW.flatten(1)).view_as(likely_BHW), known_BHW
 
 
 def _cross_entropy(logits_BOHW: Tensor, target_BHW: Tensor, known_BHW: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.clips import Clip
-from train.clustering import IGNORE, PseudoWindow
+from train.clustering import DOUBT, PseudoWindow
 
 COLOURS = np.array(
     [(0, 0, 0), (230, 60, 60), (60, 200, 80), (70, 110, 240), (240, 200, 40), (200, 80, 220), (60, 210, 220)]
@@ -17,7 +17,7 @@ TILE_HEIGHT = 128
 
 
 def pseudo_mask_sheet(windows: Sequence[PseudoWindow], clips: Sequence[Clip]) -> npt.NDArray[np.uint8]:
-    """Contact sheet uint8 [H, W, 3] of windows spread over the clips; grey marks pixels that are ignored."""
+    """Contact sheet uint8 [H, W, 3] of windows spread over the clips; grey marks doubtful pixels."""
     if not windows:
         return np.zeros((TILE_HEIGHT, TILE_HEIGHT, 3), np.uint8)
     rows = [_row(window, clips) for window in windows[:: max(1, len(windows) // ROWS)][:ROWS]]
@@ -35,8 +35,8 @@ def _row(window: PseudoWindow, clips: Sequence[Clip]) -> npt.NDArray[np.uint8]:
 
 
 def label_overlay(frame: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The frame with its labels in colour."""
+    """The frame with its labels in colour, grey where they are doubtful."""
     colour = COLOURS[1 + (labels.astype(int) - 1) % (len(COLOURS) - 1)]
-    colour = np.where((labels == IGNORE)[..., None], 128, colour)
+    colour = np.where((labels >= DOUBT)[..., None], 128, colour)
     mixed = np.where((labels > 0)[..., None], 0.5 * frame + 0.5 * colour, frame)
     return mixed.astype(np.uint8)

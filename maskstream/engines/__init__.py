@@ -30,7 +30,7 @@ class Engine:
 
 ENGINES = {
     "onnxruntime": Engine("maskstream.engines.onnxruntime_networks", "onnxruntime", "maskstream[cpu]"),
-    "openvino": Engine("maskstream.engines.openvino_networks", "openvino", "openvino"),
+    "openvino": Engine("maskstream.engines.openvino_networks", "openvino", "maskstream[cpu]"),
     "torch": Engine("maskstream.engines.torch_networks", "torch", "maskstream[train]"),
 }
 AUTO = "auto"

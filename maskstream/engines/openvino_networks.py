@@ -5,16 +5,22 @@ several times slower, so it is asked for only where OpenVINO lists it among what
 in float32 everywhere: its read-out subtracts large squares of positions, which bfloat16 does not survive.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino
 
 from maskstream.artifact import GRAPHS, Artifact
 from maskstream.engines.graph_inputs import cores, encode_mask_inputs, segment_inputs
 from maskstream.errors import ArtifactError
 from maskstream.networks import F32, FrameFeatures, MemoryView, SoftMasks
+
+# Importing openvino sends a usage report over the network, from a thread of its own, and leaves an id in the home
+# folder; without this package it falls back to a stub that does neither.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino  # noqa: E402
 
 DEVICE = "CPU"
 _BFLOAT16_GRAPHS = ("encode_frame", "encode_mask")

@@ -1,7 +1,7 @@
-"""The whole chain on two cores in about a minute: train -> export -> serve -> client, each by the command a user types.
+"""The whole chain in a minute or two on two cores: train -> export -> serve -> client, each by its own command.
 
-Nothing good is learnt in two steps; what is checked is that each stage can read what the one before it wrote, and that
-the same network in the same artifact gives the same masks whichever way it is run.
+So few steps teach next to nothing, but enough that the masks are not empty. What is checked is that each stage reads
+what the one before it wrote, and that the network gives the same masks whether torch or the exported engine runs it.
 """
 
 import json
@@ -17,7 +17,7 @@ from maskstream.pictures import read_id_map, write_id_map
 from maskstream.video import VideoWriter
 
 FRAMES, SIZE = 12, (96, 160)
-TWO_STEPS = ("--set", "correspondence_stage.steps=2", "--set", "mask_stage.steps=2")
+STEPS = ("correspondence_stage.steps=60", "mask_stage.steps=150", "mask_stage.learning_rate=0.005")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -46,7 +46,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("train") / "run"
-    run("train", "--recipe", "tiny", "--data", clip / "clip.mp4", "--out", out, "--seed", 3, "--threads", 1, *TWO_STEPS)
+    changes = [word for step in STEPS for word in ("--set", step)]
+    run("train", "--recipe", "tiny", "--data", clip / "clip.mp4", "--out", out, "--seed", 3, "--threads", 1, *changes)
     return out / "checkpoint.pt"
 
 
@@ -81,5 +82,6 @@ def test_torch_and_the_exported_engine_agree(clip: Path, checkpoint: Path, artif
         masks[name] = np.stack([read_id_map(path) for path in sorted((out / "clip").glob("*.png"))])
     assert len(masks["torch"]) == FRAMES
     assert np.mean(masks["torch"] == masks["engine"]) > 0.99
-    assert reports["torch"]["coarse"]["jf"] > 5, "the affinity alone follows something, even untrained"
-    assert reports["engine"]["coarse"]["jf"] == pytest.approx(reports["torch"]["coarse"]["jf"], abs=1)
+    for part in ("mean", "coarse"):
+        assert reports["torch"][part]["jf"] > 5, "nothing is followed at all"
+        assert reports["engine"][part]["jf"] == pytest.approx(reports["torch"][part]["jf"], abs=1)

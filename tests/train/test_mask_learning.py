@@ -6,7 +6,7 @@ import torch
 
 from maskstream.model.segmenter import Segmenter
 from train.clips import Clip
-from train.clustering import IGNORE, PseudoWindow
+from train.clustering import DOUBT, IGNORE, PseudoWindow
 from train.mask_learning import (
     MaskBatch,
     MaskSettings,
@@ -51,10 +51,10 @@ def test_without_windows_everything_is_pasted(clips: list[Clip]) -> None:
 
 
 def test_objects_are_renumbered_alike_in_all_frames() -> None:
-    labels = np.array([[[0, 4, 9, IGNORE]], [[9, 4, 0, IGNORE]]], np.uint8)
+    labels = np.array([[[0, 4, 9, IGNORE]], [[9, 4 | DOUBT, 0, IGNORE]]], np.uint8)
     picked = _pick_objects(np.random.default_rng(1), labels, most=2)
     assert picked[0, 0, 3] == picked[1, 0, 3] == IGNORE
-    assert picked[0, 0, 1] == picked[1, 0, 1]
+    assert picked[0, 0, 1] | DOUBT == picked[1, 0, 1]
     assert picked[0, 0, 2] == picked[1, 0, 0]
 
 
@@ -71,11 +71,27 @@ def test_soft_labels_are_shares_of_cells() -> None:
 def test_unknown_pixels_have_no_part_in_the_loss() -> None:
     labels = torch.full((1, 8, 8), IGNORE, dtype=torch.uint8)
     labels[:, :4, :4] = 1
-    target, known = _targets(labels)
+    target, known = _targets(labels, torch.ones(1, 1, dtype=torch.bool))
     logits = torch.zeros(1, 1, 2, 2, requires_grad=True)
     _cross_entropy(logits, target, known).backward()
     assert logits.grad is not None
     assert (logits.grad != 0).sum() == 1
+
+
+def test_doubtful_pixels_are_in_memory_but_not_in_the_target() -> None:
+    labels = torch.full((1, 1, 8, 8), 1 | DOUBT, dtype=torch.uint8)
+    assert _soft_labels(labels, objects=1).eq(1).all()
+    _, known = _targets(labels[:, 0], torch.ones(1, 1, dtype=torch.bool))
+    assert not known.any()
+
+
+def test_an_object_that_was_not_shown_at_first_is_background_later() -> None:
+    """Its logit is masked out; as a target it would cost ten thousand and drown every other gradient."""
+    labels = torch.full((1, 8, 8), 2, dtype=torch.uint8)
+    labels[:, :4] = 1
+    target, known = _targets(labels, torch.tensor([[True, False]]))
+    assert known.all()
+    assert target[0].tolist() == [[1, 1], [0, 0]]
 
 
 def test_deformed_masks_still_share_each_pixel() -> None:

@@ -1,0 +1,91 @@
+"""The checkpoint: what is saved comes back, and what is not a checkpoint is refused by name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskstream.checkpoint import FORMAT, VERSION, Checkpoint
+from maskstream.errors import CheckpointError
+from maskstream.model.config import ModelConfig
+from maskstream.model.segmenter import Segmenter
+
+SMALL = ModelConfig(
+    name="small",
+    widths=(4, 4, 8),
+    blocks=(1, 1, 1),
+    key_channels=4,
+    context_channels=4,
+    value_channels=4,
+    skip8_channels=4,
+    skip4_channels=4,
+)
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    half = {n: t.half() if t.is_floating_point() else t for n, t in Segmenter(SMALL).state_dict().items()}
+    return Checkpoint(half, SMALL, {"clips": ["a", "b"], "licence": "ours"})
+
+
+def test_weights_sizes_and_provenance_come_back(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "c.pt")
+    loaded = Checkpoint.load(tmp_path / "c.pt")
+    assert loaded.config == SMALL
+    assert loaded.provenance == checkpoint.provenance
+    assert all(torch.equal(loaded.weights[name], tensor) for name, tensor in checkpoint.weights.items())
+    segmenter = loaded.segmenter()
+    assert not segmenter.training
+    assert {p.dtype for p in segmenter.parameters()} == {torch.float32}
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"gone\.pt: no such checkpoint; make one with maskstream-train"):
+        Checkpoint.load(tmp_path / "gone.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all"])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"bad\.pt: not a readable checkpoint"):
+        Checkpoint.load(tmp_path / "bad.pt")
+
+
+def test_another_torch_file_is_not_a_checkpoint(tmp_path: Path) -> None:
+    torch.save({"weights": {}}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="not a maskstream checkpoint"):
+        Checkpoint.load(tmp_path / "other.pt")
+
+
+def test_another_version_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    torch.save({"format": FORMAT, "version": VERSION + 1}, tmp_path / "new.pt")
+    with pytest.raises(CheckpointError, match=f"checkpoint version {VERSION + 1}, this maskstream reads {VERSION}"):
+        Checkpoint.load(tmp_path / "new.pt")
+
+
+class Malicious:
+    """Runs code when unpickled, if it is let."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('code from a checkpoint ran')",)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    torch.save({"format": FORMAT, "version": VERSION, "weights": Malicious()}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError, match=r"evil\.pt: not a readable checkpoint"):
+        Checkpoint.load(tmp_path / "evil.pt")
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path / "c.pt")
+    before = (tmp_path / "c.pt").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        checkpoint.save(tmp_path / "c.pt")
+    assert (tmp_path / "c.pt").read_bytes() == before
