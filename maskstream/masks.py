@@ -32,7 +32,8 @@ def to_id_map(soft: SoftMask, object_ids: Sequence[int]) -> IdMap:
     """uint8 [H, W]: the likeliest of background and objects at each pixel; `soft` is [O, H, W] without background."""
     id_map = np.zeros(soft.shape[1:], dtype=np.uint8)
     if len(object_ids) == 1:  # likelier than the background is more than a half
-        return np.multiply(soft[0] > 0.5, np.uint8(object_ids[0]), out=id_map)
+        np.copyto(id_map, np.uint8(object_ids[0]), where=soft[0] > 0.5)
+        return id_map
     best = 1.0 - soft.sum(axis=0)
     for object_id, channel in zip(object_ids, soft, strict=True):
         np.copyto(id_map, np.uint8(object_id), where=channel > best)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from maskstream.checkpoint import Checkpoint
 from maskstream.dataset import AnnotatedSequence
+from maskstream.engines.torch_networks import TorchNetworks
 from maskstream.model.segmenter import Segmenter
 from train.clips import Clip
 from train.clustering import PseudoWindow, cluster_clips, cluster_entropy
@@ -25,7 +26,7 @@ from train.correspondence import correspondence_losses, sample_batch
 from train.evaluate import held_out_scores
 from train.journal import Journal
 from train.mask_learning import mask_losses, sample_mask_batch
-from train.pictures import pseudo_mask_sheet
+from train.pictures import propagated_sheet, pseudo_mask_sheet
 from train.recipes import Recipe, StageSettings
 
 GRADIENT_NORM = 5.0
@@ -134,7 +135,10 @@ class Run:
         def sample(rng: np.random.Generator) -> Any:
             return sample_mask_batch(rng, self.clips, windows, self.recipe.masks)
 
-        self._steps(f"masks{self.position.stage}", self.recipe.mask_stage, rates, sample, self._segment, provenance)
+        stage = self.position.stage
+        self._steps(f"masks{stage}", self.recipe.mask_stage, rates, sample, self._segment, provenance)
+        sheet = propagated_sheet(TorchNetworks(self.average), windows, self.clips)
+        self.journal.picture(f"propagated_masks_{stage}", sheet)
 
     def _sample_correspondence(self, rng: np.random.Generator) -> Any:
         return sample_batch(rng, list(self.clips), self.recipe.correspondence)
@@ -202,6 +206,7 @@ class Run:
         return np.random.default_rng([self.seed, self.position.stage, self.position.step])
 
     def _new_optimizer(self, rates: dict[str, float], settings: StageSettings) -> torch.optim.Optimizer:
+        self.segmenter.zero_grad()  # what the last stage left on weights that now rest must not count in the norm
         groups: list[dict[str, Any]] = []
         for name, parameter in self.segmenter.named_parameters():
             rate = rates.get(name.split(".")[0], 0.0)

@@ -198,7 +198,7 @@ def _soft_labels(labels_BFSS: Tensor, objects: int) -> Tensor:
 
 
 def _targets(labels_BSS: Tensor, present_BO: Tensor) -> tuple[Tensor, Tensor]:
-    """Label of each cell at mask stride (that of its centre), background for absent objects; and whether it is known."""
+    """Label of each cell at mask stride, that of its centre, background for absent objects; and whether it is known."""
     cells_BHW = labels_BSS[:, MASK_STRIDE // 2 :: MASK_STRIDE, MASK_STRIDE // 2 :: MASK_STRIDE].long()
     known_BHW = cells_BHW < DOUBT
     followed_BX = torch.nn.functional.pad(present_BO, (1, 0), value=True)  # background always is

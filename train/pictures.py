@@ -1,11 +1,14 @@
-"""Pictures of what was learnt, for people: pseudo masks over their frames, one row a window."""
+"""Pictures of what was learnt, for people: pseudo masks and propagated masks over their frames, one row a window."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from maskstream.networks import Networks
+from maskstream.tracker import Prompt, Tracker
 from train.clips import Clip
 from train.clustering import DOUBT, PseudoWindow
 
@@ -20,9 +23,30 @@ def pseudo_mask_sheet(windows: Sequence[PseudoWindow], clips: Sequence[Clip]) ->
     """Contact sheet uint8 [H, W, 3] of windows spread over the clips; grey marks doubtful pixels."""
     if not windows:
         return np.zeros((TILE_HEIGHT, TILE_HEIGHT, 3), np.uint8)
-    rows = [_row(window, clips) for window in windows[:: max(1, len(windows) // ROWS)][:ROWS]]
+    rows = [_row(window, clips) for window in _shown(windows)]
     width = max(row.shape[1] for row in rows)
     return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
+
+
+def propagated_sheet(
+    networks: Networks, windows: Sequence[PseudoWindow], clips: Sequence[Clip]
+) -> npt.NDArray[np.uint8]:
+    """Contact sheet of the same windows, the pseudo masks of their first frame carried on by the tracker."""
+    return pseudo_mask_sheet([_propagated(networks, w, clips[w.clip]) for w in _shown(windows)], clips)
+
+
+def _propagated(networks: Networks, window: PseudoWindow, clip: Clip) -> PseudoWindow:
+    tracker = Tracker(networks)
+    answers = []
+    for position, index in enumerate(window.frame_indices):
+        prompts = [Prompt(i, window.labels[0] == i) for i in window.object_ids] if position == 0 else []
+        answers.append(tracker.step(np.asarray(clip.frames[index]), prompts).id_map)
+    tracker.close()
+    return replace(window, labels=np.stack(answers))
+
+
+def _shown(windows: Sequence[PseudoWindow]) -> Sequence[PseudoWindow]:
+    return windows[:: max(1, len(windows) // ROWS)][:ROWS]
 
 
 def _row(window: PseudoWindow, clips: Sequence[Clip]) -> npt.NDArray[np.uint8]:

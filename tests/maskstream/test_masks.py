@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from maskstream import masks
 
-ID_MAPS = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elements=st.sampled_from([0, 1, 7, 128, 255]))
+SIZES = st.tuples(st.integers(1, 20), st.integers(1, 20))
+ID_MAPS = arrays(np.uint8, SIZES, elements=st.sampled_from([0, 1, 7, 128, 255]))
 
 
 @given(ID_MAPS)
