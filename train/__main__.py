@@ -104,10 +104,11 @@ def _train(given: argparse.Namespace) -> int:
     run = Run(recipe, clips, given.out, given.seed, journal, held_out)
     if given.resume:
         run.resume()
-    elif given.resume_from:
-        source = default_checkpoint() if given.resume_from == "default" else Path(given.resume_from)
-        run.start_from(Checkpoint.load(source))
     origin = _origin(given, recipe, [clip.name for clip in clips], frames)
+    if given.resume_from and not given.resume:
+        parent = Checkpoint.load(default_checkpoint() if given.resume_from == "default" else Path(given.resume_from))
+        run.start_from(parent)
+        origin["parent"] = parent.provenance
     (given.out / "config.json").write_text(json.dumps(origin, indent=2), encoding="utf-8")
     began = time.monotonic()
     try:

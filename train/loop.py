@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from maskstream.checkpoint import Checkpoint
 from maskstream.dataset import AnnotatedSequence
 from maskstream.engines.torch_networks import TorchNetworks
+from maskstream.errors import CheckpointError
 from maskstream.model.segmenter import Segmenter
 from train.clips import Clip
 from train.clustering import PseudoWindow, cluster_clips, cluster_entropy
@@ -70,9 +71,15 @@ class Run:
         return self.out / "state.pt"
 
     def start_from(self, checkpoint: Checkpoint) -> None:
-        """Begin with the weights of another run instead of random ones."""
+        """Begin with the weights of another run instead of random ones. Raises CheckpointError for other sizes."""
         weights = checkpoint.segmenter().state_dict()
-        self.segmenter.load_state_dict(weights)
+        try:
+            self.segmenter.load_state_dict(weights)
+        except RuntimeError as error:
+            made, wanted = checkpoint.config.name, self.recipe.model.name
+            raise CheckpointError(
+                f"weights of {made!r} do not fit the networks of {wanted!r}; resume from the same recipe"
+            ) from error
         self.average.load_state_dict(weights)
 
     def resume(self) -> None:

@@ -1,12 +1,15 @@
 """The command: learns from a folder, resumes, and says what is wrong with what it was given."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from maskstream.checkpoint import Checkpoint
+from maskstream.model.segmenter import Segmenter
 from train.__main__ import main
+from train.recipes import tiny
 
 
 def test_tiny_learns_from_a_folder_and_resumes(
@@ -22,6 +25,25 @@ def test_tiny_learns_from_a_folder_and_resumes(
     assert origin["labels_used"] == "none"
     assert json.loads((tmp_path / "run" / "config.json").read_text())["changed"] == ["mask_stage.steps=2"]
     assert main([*common, "--resume", "--set", "mask_stage.steps=2"]) == 0, "a finished run resumes to its end"
+
+
+def test_a_run_starts_from_the_weights_of_another_and_remembers_it(video_folder: Path, tmp_path: Path) -> None:
+    common = ["--recipe", "tiny", "--data", str(video_folder), "--threads", "1", "--set", "mask_stage.steps=1"]
+    assert main([*common, "--out", str(tmp_path / "first"), "--licence", "ours"]) == 0
+    weights = str(tmp_path / "first" / "checkpoint.pt")
+    assert main([*common, "--out", str(tmp_path / "second"), "--resume-from", weights]) == 0
+    origin = Checkpoint.load(tmp_path / "second" / "checkpoint.pt").provenance
+    assert origin["parent"]["licence"] == "ours"
+
+
+def test_weights_of_another_size_are_refused(
+    video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = replace(tiny().model, name="other", key_channels=8)
+    Checkpoint(Segmenter(other).state_dict(), other).save(tmp_path / "other.pt")
+    given = ["--recipe", "tiny", "--data", str(video_folder), "--out", str(tmp_path / "run")]
+    assert main([*given, "--resume-from", str(tmp_path / "other.pt")]) == 2
+    assert "weights of 'other' do not fit the networks of 'tiny'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
