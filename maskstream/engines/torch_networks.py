@@ -25,7 +25,8 @@ class TorchNetworks:
     @torch.inference_mode()
     def encode_frame(self, frame_BHW3: npt.NDArray[np.uint8]) -> FrameFeatures:
         """See `Networks.encode_frame`."""
-        features = self._segmenter.encode_frame(torch.from_numpy(np.require(frame_BHW3, requirements="W")).to(self._device))
+        writable = np.require(frame_BHW3, requirements="W")  # torch takes no read-only memory
+        features = self._segmenter.encode_frame(torch.from_numpy(writable).to(self._device))
         return FrameFeatures(*(_numpy(tensor) for tensor in features))
 
     @torch.inference_mode()

@@ -16,6 +16,8 @@ SMALL = ModelConfig(
     skip8_channels=8,
     skip4_channels=8,
     short_side=96,
+    locality_start_pixels=8.0,  # random keys tell nothing apart; nearness must
+    locality_growth_pixels=8.0,
 )
 
 
