@@ -18,7 +18,7 @@ from torch import Tensor
 from maskstream.model.config import ModelConfig
 
 MASKED = -1e4  # added to the similarity of an empty slot; representable in fp16, unlike -1e10
-FLOOR_DEPTH = 30.0  # similarity this far below the least that the best token can have counts no more: exp(-30) = 1e-13
+FLOOR_DEPTH = 80.0  # similarities end this far below the highest there can be; exp(-88) is no normal float32 any more
 
 
 def position_channels(height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,9 +44,9 @@ def affinity(query_BKhw: Tensor, key_BKTN: Tensor, held_BT: Tensor, age_BT: Tens
     query = torch.cat((query, position_q_4P[None].expand(batch, -1, -1), torch.ones_like(query[:, :1])), dim=1)
     key = torch.cat((key_BKTN, position_B4TN, masked_B1TN), dim=1)
     similarity_BPX = torch.matmul(query.transpose(1, 2), key.flatten(2)).float()
-    # A token at the floor weighs nothing beside the one at the query's own place (at least -1 / temperature), yet its
-    # weight is no denormal number, on which a CPU would spend several times the work of all others.
-    similarity_BPX = similarity_BPX.clamp_min(-1 / config.temperature - FLOOR_DEPTH)
+    # A token at the floor weighs nothing beside any that matches, yet its weight is no denormal number, on which a CPU
+    # would spend several times the work of all others.
+    similarity_BPX = similarity_BPX.clamp_min(1 / config.temperature - FLOOR_DEPTH)
     return torch.softmax(similarity_BPX, dim=2).unflatten(2, (slots, tokens))
 
 
