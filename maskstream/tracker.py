@@ -126,7 +126,7 @@ class Tracker:
             read = self._prompt(prompts, read, bank)
         self._bank, self._frame_index, self._frame_size = bank, frame_index, (frame.shape[0], frame.shape[1])
         if np.isfinite(read.decoded).all() and np.isfinite(features.key).all():
-            self._store(features, read.decoded[0], {prompt.object_id for prompt in prompts})
+            self._store(features, read, {prompt.object_id for prompt in prompts})
         else:
             read = self._coast(read)
         clock.stop("encode_mask")
@@ -237,10 +237,13 @@ class Tracker:
             soft[: len(self._soft)] = self._soft
         return SoftMasks(soft[None], soft[None])
 
-    def _store(self, features: FrameFeatures, soft_OHW: F32, prompted_ids: set[int]) -> None:
-        """Write this frame for the objects it shows surely; a prompted object always is."""
+    def _store(self, features: FrameFeatures, read: SoftMasks, prompted_ids: set[int]) -> None:
+        """Write this frame for the objects it shows surely; a prompted object always is.
+
+        The mask that is remembered is the propagated one: a decoder that read its own answers would feed on its errors.
+        """
         assert self._bank is not None
-        self._soft = soft_OHW
+        soft_OHW = self._soft = read.decoded[0]
         prompted = np.array([object_id in prompted_ids for object_id in self._object_ids])
         inside = soft_OHW > 0.5
         area = inside.mean(axis=(1, 2))
@@ -250,7 +253,7 @@ class Tracker:
         stored = prompted | ~(absent | unsure)
         self.writes_skipped.update(absent=int((absent & ~prompted).sum()), unsure=int((unsure & ~prompted).sum()))
         if stored.any():
-            value_BOVN = self._networks.encode_mask(features, soft_OHW[None])
+            value_BOVN = self._networks.encode_mask(features, read.coarse)
             key_KN = features.key[0].reshape(features.key.shape[1], -1)
             if np.isfinite(value_BOVN).all():
                 self._bank.write(self._frame_index, key_KN, value_BOVN[0], stored, bool(prompted.any()))
