@@ -19,6 +19,7 @@ SoftMask = npt.NDArray[np.float32]
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 
 MAX_OBJECT_ID = 255
+MAX_ENLARGEMENT = 2.0  # beyond that there is nothing more to see
 
 
 def one_hot(id_map: IdMap, object_ids: Sequence[int]) -> SoftMask:
@@ -44,9 +45,10 @@ def to_id_map(soft: SoftMask, object_ids: Sequence[int]) -> IdMap:
 def working_size(height: int, width: int, short_side: int, stride: int, max_long_side: int = 0) -> tuple[int, int]:
     """Height and width the network works at: aspect kept, short side as asked, both rounded to multiples of `stride`.
 
-    Never enlarges a frame; `max_long_side` (pixels, 0 = none) bounds a very wide frame.
+    A small frame is enlarged, at most by MAX_ENLARGEMENT: tokens are what small objects lack. `max_long_side` (pixels,
+    0 = none) bounds a very wide frame.
     """
-    scale = min(1.0, short_side / min(height, width))
+    scale = min(MAX_ENLARGEMENT, short_side / min(height, width))
     if max_long_side:
         scale = min(scale, max_long_side / max(height, width))
     snapped_height, snapped_width = (max(stride, round(side * scale / stride) * stride) for side in (height, width))

@@ -34,6 +34,7 @@ class TrackerSettings:
     """Knobs of one stream. Scores are probabilities in 0..1, areas are fractions of the frame."""
 
     max_objects: int = 32
+    short_side: int = 0  # pixels the networks work at; 0 is what they were made for, less is faster and coarser
     permanent_slots: int = 2
     write_score: float = 0.6  # an object surer than this is stored; the doubtful ones would teach the bank their doubt
     lost_score: float = 0.5  # below this, or with no pixel, an object is reported as lost
@@ -186,7 +187,8 @@ class Tracker:
 
     def _working_size(self, frame: Frame) -> tuple[int, int]:
         spec = self._networks.spec
-        return masks.working_size(frame.shape[0], frame.shape[1], spec.short_side, spec.stride, 4 * spec.short_side)
+        short_side = self._settings.short_side or spec.short_side
+        return masks.working_size(frame.shape[0], frame.shape[1], short_side, spec.stride, 4 * short_side)
 
     def _new_bank(self, features: FrameFeatures) -> MemoryBank:
         tokens = features.key.shape[2] * features.key.shape[3]

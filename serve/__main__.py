@@ -61,6 +61,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="what runs the model, e.g. onnxruntime; auto takes what the artifact suits best",
     )
     add("--threads", type=int, metavar="N", help="threads of the engine (default: the engine's own choice)")
+    add(
+        "--short-side",
+        type=int,
+        metavar="PIXELS",
+        help="size the networks work at; less is faster (default: as trained)",
+    )
     add("--listen", metavar="HOST:PORT", help=f"gRPC address (default {default.listen}); port 0 takes a free one")
     add("--http", metavar="HOST:PORT", help=f"address of /metrics /livez /readyz (default {default.http})")
     add(

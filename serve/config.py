@@ -51,6 +51,7 @@ class ServeConfig:
     artifact: Path | None = None  # None: the model that ships with maskstream
     engine: str = "auto"
     threads: int = 0  # of the engine; 0 leaves it to the engine
+    short_side: int = 0  # pixels the networks work at; 0 is what they were made for, less is faster and coarser
     listen: str = "127.0.0.1:50051"  # gRPC, without TLS: reachable from this machine alone unless told otherwise
     http: str = "127.0.0.1:9464"  # /metrics /livez /readyz
     max_streams: int = 8

@@ -151,7 +151,8 @@ class Service(pb_grpc.MaskStreamServiceServicer):
     @contextlib.asynccontextmanager
     async def _session(self, opened: OpenRequest) -> AsyncIterator[Session]:
         """A session of an admitted stream; its slot comes back when the engine thread has freed its memory."""
-        tracker = Tracker(self._networks, TrackerSettings(max_objects=self._config.limits.max_objects), self.pool)
+        settings = TrackerSettings(self._config.limits.max_objects, self._config.short_side)
+        tracker = Tracker(self._networks, settings, self.pool)
         queue = FrameQueue(opened.max_in_flight, opened.max_frame_age_seconds)
         session = Session(tracker, queue, self._metrics)
         loop, end_reason = asyncio.get_running_loop(), "internal"
@@ -257,7 +258,8 @@ class Server:
         """Real steps on a synthetic frame, with one object and with four, so that no client pays for the first run."""
         frame = np.zeros((self._config.warm_up_height, self._config.warm_up_width, 3), np.uint8)
         frame[::2] = 255
-        tracker = Tracker(self._networks, TrackerSettings(max_objects=4), BlockPool(2**62))
+        settings = TrackerSettings(max_objects=4, short_side=self._config.short_side)
+        tracker = Tracker(self._networks, settings, BlockPool(2**62))
         halves = np.zeros((2, *frame.shape[:2]), np.uint8)
         halves[0, :, : frame.shape[1] // 2] = 1
         halves[1] = 1 - halves[0]

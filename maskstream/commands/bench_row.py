@@ -16,7 +16,7 @@ from maskstream.masks import object_ids
 from maskstream.moving_shapes import RenderedClip, render
 from maskstream.networks import Networks
 from maskstream.report import percentiles
-from maskstream.tracker import Prompt, Tracker
+from maskstream.tracker import Prompt, Tracker, TrackerSettings
 
 WARM_UP_FRAMES = 8  # per stream: the bank fills and engines settle
 _CLIP_FRAMES = 16  # distinct frames, played to and fro
@@ -52,7 +52,8 @@ def main() -> int:
 def measure(networks: Networks, request: RowRequest) -> dict[str, Any]:
     """The row: frames/s over all streams, percentiles of a step, peak memory of this process."""
     clip = render(_CLIP_FRAMES, (request.height, request.width), num_objects=request.objects)
-    trackers = [Tracker(networks) for _ in range(request.streams)]
+    settings = TrackerSettings(short_side=min(request.height, request.width))  # work at the size that is asked for
+    trackers = [Tracker(networks, settings) for _ in range(request.streams)]
     for tracker in trackers:
         tracker.step(clip.frames[0], _prompts(clip))
     for index in range(1, WARM_UP_FRAMES):

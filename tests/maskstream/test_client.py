@@ -62,7 +62,7 @@ def test_png_and_raw_carry_rgb_and_not_bgr(running, client, monkeypatch):
         with client.open(image=image) as stream:
             list(stream.propagate([frame], {0: [Prompt(1, A)]}))
     for arrived in seen:
-        np.testing.assert_array_equal(arrived[0], frame)
+        assert (arrived[0] == frame[0, 0]).all()
     assert len(seen) == 2
 
 

@@ -50,8 +50,9 @@ def test_no_object_is_all_background() -> None:
         ((480, 854), (480, 848)),
         ((479, 853), (480, 848)),  # an odd size, to the nearest multiples
         ((1080, 1920), (480, 848)),
-        ((240, 320), (240, 320)),  # never enlarged
-        ((10, 10), (16, 16)),  # but at least one token
+        ((240, 320), (480, 640)),  # a small frame is enlarged ...
+        ((120, 160), (240, 320)),  # ... at most twofold
+        ((5, 5), (16, 16)),  # and to one token at least
         ((100, 8000), (32, 1920)),  # a strip is bounded by its long side
     ],
 )
