@@ -1,37 +1,25 @@
 """The checkpoint: what is saved comes back, and what is not a checkpoint is refused by name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from exported import small_checkpoint
 from maskstream.checkpoint import FORMAT, VERSION, Checkpoint
 from maskstream.errors import CheckpointError
-from maskstream.model.config import ModelConfig
-from maskstream.model.segmenter import Segmenter
-
-SMALL = ModelConfig(
-    name="small",
-    widths=(4, 4, 8),
-    blocks=(1, 1, 1),
-    key_channels=4,
-    context_channels=4,
-    value_channels=4,
-    skip8_channels=4,
-    skip4_channels=4,
-)
 
 
 @pytest.fixture
 def checkpoint() -> Checkpoint:
-    half = {n: t.half() if t.is_floating_point() else t for n, t in Segmenter(SMALL).state_dict().items()}
-    return Checkpoint(half, SMALL, {"clips": ["a", "b"], "licence": "ours"})
+    return replace(small_checkpoint(), provenance={"clips": ["a", "b"], "licence": "ours"})
 
 
 def test_weights_sizes_and_provenance_come_back(checkpoint: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "c.pt")
     loaded = Checkpoint.load(tmp_path / "c.pt")
-    assert loaded.config == SMALL
+    assert loaded.config == checkpoint.config
     assert loaded.provenance == checkpoint.provenance
     assert all(torch.equal(loaded.weights[name], tensor) for name, tensor in checkpoint.weights.items())
     segmenter = loaded.segmenter()

@@ -1,24 +1,16 @@
 """The torch engine: numpy in and out, and the tracker runs over it as over any other."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from exported import small_checkpoint
 from maskstream.engines.torch_networks import TorchNetworks
-from maskstream.model.config import ModelConfig
 from maskstream.model.segmenter import Segmenter
 from maskstream.tracker import Prompt, Tracker
 
-SMALL = ModelConfig(
-    widths=(8, 8, 8),
-    blocks=(1, 1, 1),
-    key_channels=4,
-    context_channels=8,
-    value_channels=8,
-    skip8_channels=8,
-    skip4_channels=8,
-    short_side=96,
-    locality_start_pixels=8.0,  # random keys tell nothing apart; nearness must
-    locality_growth_pixels=8.0,
-)
+# Random keys tell nothing apart; nearness must.
+SMALL = replace(small_checkpoint().config, locality_start_pixels=8.0, locality_growth_pixels=8.0)
 
 
 def test_a_still_object_stays_where_it_is() -> None:
