@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from exported import small_checkpoint
+
 from maskstream.checkpoint import FORMAT, VERSION, Checkpoint
 from maskstream.errors import CheckpointError
 

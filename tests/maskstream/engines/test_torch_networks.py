@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
-
 from exported import small_checkpoint
+
 from maskstream.engines.torch_networks import TorchNetworks
 from maskstream.model.segmenter import Segmenter
 from maskstream.tracker import Prompt, Tracker
