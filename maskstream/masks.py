@@ -1,7 +1,6 @@
-"""Masks in their four forms, and the way between them.
+"""Masks in their forms, and the way between them.
 
 id map     uint8 [H, W], pixel value = object id, 0 = background       (what users and files hold)
-one-hot    float32 [O, H, W], one channel an object, no background      (what a prompt becomes)
 soft mask  float32 [O, H, W], probability of each object, background = 1 - sum over objects
 working    the resolution the network sees: the frame scaled to a short side, both sides multiples of its stride
 
@@ -20,13 +19,6 @@ Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 
 MAX_OBJECT_ID = 255
 MAX_ENLARGEMENT = 2.0  # beyond that there is nothing more to see
-
-
-def one_hot(id_map: IdMap, object_ids: Sequence[int]) -> SoftMask:
-    """float32 [O, H, W]: 1 where the id map holds the object's id."""
-    ids = np.asarray(object_ids, dtype=np.uint8).reshape(-1, 1, 1)
-    channels: SoftMask = np.equal(id_map[None], ids).astype(np.float32)
-    return channels
 
 
 def to_id_map(soft: SoftMask, object_ids: Sequence[int]) -> IdMap:

@@ -151,7 +151,8 @@ class Service(pb_grpc.MaskStreamServiceServicer):
     @contextlib.asynccontextmanager
     async def _session(self, opened: OpenRequest) -> AsyncIterator[Session]:
         """A session of an admitted stream; its slot comes back when the engine thread has freed its memory."""
-        settings = TrackerSettings(self._config.limits.max_objects, self._config.short_side)
+        config = self._config
+        settings = TrackerSettings(max_objects=config.limits.max_objects, short_side=config.short_side)
         tracker = Tracker(self._networks, settings, self.pool)
         queue = FrameQueue(opened.max_in_flight, opened.max_frame_age_seconds)
         session = Session(tracker, queue, self._metrics)

@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool2d, cross_entropy, one_hot
 
 from maskstream.model.config import MASK_STRIDE
 from maskstream.model.segmenter import Features, Segmenter, soft_aggregate
-from train.augment import PLAIN, ViewRange, look, sample_view
+from train.augment import PLAIN, look, sample_view
 from train.clips import Clip
 from train.clustering import DOUBT, IGNORE, PseudoWindow
 from train.pasting import Cutout, cut_blob, cut_object, paste
@@ -109,7 +109,7 @@ def _pasted_sample(
     indices = [min(start + gap * i, len(clip.frames) - 1) for i in range(count)]
     if rng.random() < 0.3:  # a still background: what moves is the object alone
         indices = [indices[0]] * count
-    view = sample_view(rng, (clip.frames.shape[1], clip.frames.shape[2]), settings.side, ViewRange(0.5, 1.0, 0.0))
+    view = sample_view(rng, (clip.frames.shape[1], clip.frames.shape[2]), settings.side, PLAIN)
     frames = np.stack([look(clip.frames[i], view, settings.side) for i in indices])
     labels = np.zeros(frames.shape[:3], np.uint8)
     for label in range(1, int(rng.integers(1, settings.objects + 1)) + 1):

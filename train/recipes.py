@@ -1,7 +1,7 @@
 """Recipes: functions that return one complete configuration. A recipe picks sizes and amounts; it holds no code."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from maskstream.model.config import ModelConfig
@@ -36,8 +36,6 @@ class Recipe:
     ema_decay: float = 0.995
     clip_short_side: int = 256  # pixels; training clips are shrunk to this
     save_seconds: float = 120.0
-    picture_steps: int = 200
-    notes: str = field(default="")
 
 
 def live_r18() -> Recipe:
@@ -100,7 +98,6 @@ def tiny() -> Recipe:
         correspondence_stage=StageSettings(steps=4, learning_rate=1e-3, warmup_steps=1),
         mask_stage=StageSettings(steps=4, learning_rate=1e-3, warmup_steps=1),
         clip_short_side=96,
-        picture_steps=2,
     )
 
 

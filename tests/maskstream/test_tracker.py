@@ -229,3 +229,35 @@ def test_a_failed_first_frame_does_not_fix_the_size(tracker: Tracker) -> None:
     with pytest.raises(NoObjects):
         tracker.step(frame_of())
     tracker.step(np.zeros((64, 64, 3), np.uint8), [Prompt(1, np.ones((64, 64), np.uint8))])
+
+
+class EagerDecoder(FakeNetworks):
+    """Its decoder claims the whole picture; the propagated mask stays as it is."""
+
+    def segment(self, features: FrameFeatures, memory: MemoryView) -> SoftMasks:
+        coarse = super().segment(features, memory).coarse
+        return SoftMasks(np.full_like(coarse, 0.9), coarse)
+
+
+def test_memory_keeps_the_propagated_mask_not_the_decoded_one() -> None:
+    """A decoder that read its own answers compounded its errors: masks crept outwards frame by frame."""
+    tracker = Tracker(EagerDecoder())
+    tracker.step(frame_of(), [Prompt(1, square(32, 32))])
+    for _ in range(5):
+        answer = tracker.step(frame_of())
+    assert (answer.id_map == 1).all(), "the answer is the decoded mask"
+    np.testing.assert_array_equal(answer.coarse_id_map() == 1, square(32, 32) > 0)
+
+
+def test_short_side_sets_the_size_that_the_networks_work_at() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Watched(FakeNetworks):
+        def encode_frame(self, frame_BHW3: np.ndarray) -> FrameFeatures:
+            seen.append(frame_BHW3.shape)
+            return super().encode_frame(frame_BHW3)
+
+    tracker = Tracker(Watched(), TrackerSettings(short_side=48))
+    answer = tracker.step(frame_of(), [Prompt(1, square(16, 16))])
+    assert seen == [(1, 48, 64, 3)]
+    assert answer.id_map.shape == SIZE

@@ -4,10 +4,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from moving_square import moving_square
 
 from maskstream.checkpoint import Checkpoint
 from maskstream.model.segmenter import Segmenter
+from maskstream.pictures import write_id_map, write_jpeg
 from train.__main__ import main
 from train.recipes import tiny
 
@@ -34,6 +37,19 @@ def test_a_run_starts_from_the_weights_of_another_and_remembers_it(video_folder:
     assert main([*common, "--out", str(tmp_path / "second"), "--resume-from", weights]) == 0
     origin = Checkpoint.load(tmp_path / "second" / "checkpoint.pt").provenance
     assert origin["parent"]["licence"] == "ours"
+
+
+def test_held_out_masks_are_scored_after_each_stage(video_folder: Path, tmp_path: Path) -> None:
+    for index, frame in enumerate(moving_square(frames=4)):
+        truth = np.zeros(frame.shape[:2], np.uint8)
+        truth[30:66, 5 + 4 * index : 41 + 4 * index] = 1
+        write_jpeg(tmp_path / "set" / "JPEGImages" / "480p" / "square" / f"{index:05d}.jpg", frame)
+        write_id_map(tmp_path / "set" / "Annotations" / "480p" / "square" / f"{index:05d}.png", truth)
+    given = ["--recipe", "tiny", "--data", str(video_folder), "--out", str(tmp_path / "run"), "--threads", "1"]
+    assert main([*given, "--held-out", str(tmp_path / "set"), "--set", "mask_stage.steps=1"]) == 0
+    gates = Checkpoint.load(tmp_path / "run" / "checkpoint.pt").provenance["gates"]
+    assert [gate["stage"] for gate in gates] == [0, 1]
+    assert all(0 < gate["copied"] < 100 and gate["decoded"] >= 0 for gate in gates)
 
 
 def test_weights_of_another_size_are_refused(
