@@ -102,10 +102,12 @@ def _train(given: argparse.Namespace) -> int:
     journal = Journal(given.out)
     held_out = find_sequences(given.held_out) if given.held_out else []
     run = Run(recipe, clips, given.out, given.seed, journal, held_out)
+    origin = _origin(given, recipe, [clip.name for clip in clips], frames)
     if given.resume:
         run.resume()
-    origin = _origin(given, recipe, [clip.name for clip in clips], frames)
-    if given.resume_from and not given.resume:
+        before = Checkpoint.load(given.out / "checkpoint.pt").provenance
+        origin |= {key: before[key] for key in ("resumed_from", "parent", "gates") if key in before}
+    elif given.resume_from:
         parent = Checkpoint.load(default_checkpoint() if given.resume_from == "default" else Path(given.resume_from))
         run.start_from(parent)
         origin["parent"] = parent.provenance

@@ -92,6 +92,10 @@ class Run:
 
     def save(self, provenance: dict[str, Any]) -> None:
         """State to go on from, and the checkpoint to export, each written whole or not at all."""
+        half = {n: t.half() if t.is_floating_point() else t for n, t in self.average.state_dict().items()}
+        Checkpoint(half, self.recipe.model, provenance).save(
+            self.out / "checkpoint.pt"
+        )  # first: a state without one cannot be resumed
         state = {
             "segmenter": self.segmenter.state_dict(),
             "average": self.average.state_dict(),
@@ -101,8 +105,6 @@ class Run:
         partial = self.state_path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(self.state_path)
-        half = {n: t.half() if t.is_floating_point() else t for n, t in self.average.state_dict().items()}
-        Checkpoint(half, self.recipe.model, provenance).save(self.out / "checkpoint.pt")
 
     def learn(self, provenance: dict[str, Any]) -> None:
         """Run to the end of the recipe from wherever the run stands; saves as it goes and when interrupted."""

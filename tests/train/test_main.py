@@ -37,6 +37,9 @@ def test_a_run_starts_from_the_weights_of_another_and_remembers_it(video_folder:
     assert main([*common, "--out", str(tmp_path / "second"), "--resume-from", weights]) == 0
     origin = Checkpoint.load(tmp_path / "second" / "checkpoint.pt").provenance
     assert origin["parent"]["licence"] == "ours"
+    assert main([*common, "--out", str(tmp_path / "second"), "--resume"]) == 0
+    resumed = Checkpoint.load(tmp_path / "second" / "checkpoint.pt").provenance
+    assert (resumed["resumed_from"], resumed["parent"]) == (weights, origin["parent"]), "a resumed run keeps its past"
 
 
 def test_held_out_masks_are_scored_after_each_stage(video_folder: Path, tmp_path: Path) -> None:
