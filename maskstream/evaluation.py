@@ -1,6 +1,7 @@
-"""J&F of networks on annotated sequences: the tracker gets each object's first mask and is scored on all that follows.
+"""J&F of networks on annotated sequences: the tracker gets each object's first mask and is scored on what follows.
 
-The networks may be any engine, so that "J&F of the engine" is measured, not deduced from the torch model.
+The networks may be any engine, so that "J&F of the engine" is measured, not deduced from the torch model. Which frames
+prompt, and which are scored, is the benchmark's affair (maskstream.steps); here is the one loop for all of them.
 """
 
 import time
@@ -9,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskstream.dataset import AnnotatedSequence
-from maskstream.masks import MAX_OBJECT_ID, IdMap, object_ids
+from maskstream.masks import MAX_OBJECT_ID, IdMap
 from maskstream.networks import Networks
 from maskstream.scores import SequenceScorer, SequenceScores
-from maskstream.tracker import Frame, Prompt, Tracker, TrackerSettings
+from maskstream.steps import Step, StepSequence
+from maskstream.tracker import Tracker, TrackerSettings
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,32 @@ class SequenceResult:
     seconds: float  # inside Tracker.step: no decoding of video, no scoring
 
 
-def evaluate_sequence(
-    networks: Networks, sequence: AnnotatedSequence, on_frame: Callable[[int, IdMap], None] = lambda index, id_map: None
-) -> SequenceResult:
-    """Follow all objects of `sequence`, each from the first frame that shows it. `on_frame` gets index and answer.
+@dataclass(frozen=True)
+class AnsweredStep:
+    """One frame with the tracker's answer to it."""
 
+    step: Step
+    id_map: IdMap  # uint8 [H, W]
+    j: float | None  # 0..1, mean over the objects scored on this frame; None when there are none
+
+
+def evaluate_sequence(
+    networks: Networks,
+    sequence: StepSequence,
+    on_frame: Callable[[int, IdMap], None] = lambda index, id_map: None,
+    on_step: Callable[[AnsweredStep], None] = lambda answered: None,
+) -> SequenceResult:
+    """Follow all objects of `sequence`, each from its prompt on.
+
+    `on_frame` gets the index of each frame and its decoded id map, `on_step` the frame itself and its score as well.
     Raises VideoError when the sequence is damaged or its frames and masks do not match.
     """
-    run = _Run(networks)
+    run = _Run(networks, sequence.last_is_scored)
     try:
-        for index, (frame, truth) in enumerate(sequence.pairs()):
-            on_frame(index, run.step(frame, truth))
+        for index, step in enumerate(sequence.steps()):
+            answered = run.answer(step)
+            on_frame(index, answered.id_map)
+            on_step(answered)
     finally:
         run.tracker.close()
     decoded, coarse, copied = (scorer.finish() for scorer in (run.decoded, run.coarse, run.copied))
@@ -47,26 +63,34 @@ def evaluate_sequence(
 class _Run:
     """One pass over one sequence."""
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Networks, last_is_scored: bool) -> None:
         self.tracker = Tracker(networks, TrackerSettings(max_objects=MAX_OBJECT_ID))
-        self.decoded, self.coarse, self.copied = SequenceScorer(), SequenceScorer(), SequenceScorer()
+        self.decoded, self.coarse, self.copied = (SequenceScorer(last_is_scored) for _ in range(3))
         self.frames = 0
         self.seconds = 0.0
         self._copy: IdMap | None = None
 
-    def step(self, frame: Frame, truth: IdMap) -> IdMap:
-        """Follow and score one frame; the decoded id map. Nothing is asked of the tracker before the first object."""
-        new_ids = [i for i in object_ids(truth) if i not in self.tracker.object_ids]
-        copied = np.zeros_like(truth) if self._copy is None else self._copy
-        copied = np.where(np.isin(truth, new_ids), truth, copied) if new_ids else copied
+    def answer(self, step: Step) -> AnsweredStep:
+        """Follow and score one frame. Nothing is asked of the tracker before the first object."""
+        decoded = coarse = np.zeros(step.frame.shape[:2], np.uint8)
+        copied = np.zeros_like(decoded) if self._copy is None else self._copy.copy()
+        for prompt in step.prompts:
+            np.copyto(copied, np.uint8(prompt.object_id), where=prompt.mask != 0)
         self._copy = copied
-        decoded = coarse = np.zeros_like(truth)
-        if new_ids or self.tracker.object_ids:
+        if step.prompts or self.tracker.object_ids:
             started = time.perf_counter()
-            answer = self.tracker.step(frame, [Prompt(i, truth == i) for i in new_ids])
+            answer = self.tracker.step(step.frame, step.prompts)
             self.seconds += time.perf_counter() - started
-            decoded, coarse = answer.id_map, answer.coarse_id_map()
-        for scorer, id_map in ((self.decoded, decoded), (self.coarse, coarse), (self.copied, copied)):
-            scorer.add(id_map, truth)
+            decoded = coarse = answer.id_map
+            if step.truth is not None:
+                coarse = answer.coarse_id_map()
         self.frames += 1
-        return decoded
+        return AnsweredStep(step, decoded, self._score(step, decoded, coarse, copied))
+
+    def _score(self, step: Step, decoded: IdMap, coarse: IdMap, copied: IdMap) -> float | None:
+        if step.truth is None:
+            return None
+        self.coarse.add(coarse, step.truth, step.scored_ids)
+        self.copied.add(copied, step.truth, step.scored_ids)
+        j = self.decoded.add(decoded, step.truth, step.scored_ids)
+        return sum(j.values()) / len(j) if j else None

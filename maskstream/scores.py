@@ -1,13 +1,14 @@
 """J, F and J&F as the DAVIS benchmark defines them, so that a figure here can be set beside a published one.
 
 J is region overlap (intersection over union). F compares contours: a contour pixel is right when the other contour
-passes within 0.008 of the frame's diagonal, rounded up to whole pixels. A sequence leaves out its first frame (it was
-given) and its last. All scores are 0..1 in here; `as_percent` makes the 0..100 of tables and JSON at the rim.
+passes within 0.008 of the frame's diagonal, rounded up to whole pixels. A DAVIS sequence leaves out its first frame (it
+was given) and its last, in the toolkit of 2016 (fperazzi/davis) as in that of 2017 (davis2017-evaluation). All scores
+are 0..1 in here; `as_percent` and its sisters make the 0..100 of tables and JSON at the rim.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
@@ -123,35 +124,53 @@ def mean_scores(objects: Iterable[ObjectScores]) -> MeanScores | None:
     return MeanScores((j + f) / 2, j, f)
 
 
+def mean_statistics(objects: Iterable[ObjectScores]) -> tuple[Statistics, Statistics] | None:
+    """Mean, recall and decay of J and of F, each averaged over objects; None when there are none."""
+    scored = list(objects)
+    if not scored:
+        return None
+    return _average([scores.j for scores in scored]), _average([scores.f for scores in scored])
+
+
+def _average(parts: Sequence[Statistics]) -> Statistics:
+    mean, recall, decay = np.mean([(part.mean, part.recall, part.decay) for part in parts], axis=0).tolist()
+    return Statistics(mean, recall, decay)
+
+
 class SequenceScorer:
     """Takes a sequence frame by frame, so that no clip need be held in memory.
 
     An object is scored from the frame after the one in which the truth first shows it (that frame was its prompt) to
-    the last but one of the sequence.
+    the last but one of the sequence, or to its last where a benchmark counts that too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_is_scored: bool = False) -> None:
         self._j: dict[int, list[float]] = {}
         self._f: dict[int, list[float]] = {}
-        self._frames = 0
+        self._last_is_scored = last_is_scored
         self._scored_last: set[int] = set()
 
-    def add(self, answer: IdMap, truth: IdMap) -> None:
-        """Score the next frame: id maps uint8 [H, W] of the same size."""
+    def add(self, answer: IdMap, truth: IdMap, scored_ids: Set[int] | None = None) -> dict[int, float]:
+        """Score the next frame, id maps uint8 [H, W] of the same size; J of each object scored on it.
+
+        With `scored_ids` the truth speaks of these objects alone: on this frame all others are neither begun nor
+        scored.
+        """
         _check_sizes(answer, truth)
-        self._scored_last = set(self._j)
+        self._scored_last = {i for i in self._j if scored_ids is None or i in scored_ids}
         for object_id in self._scored_last:
             mask, true_mask = answer == object_id, truth == object_id
             self._j[object_id].append(jaccard(mask, true_mask))
             self._f[object_id].append(boundary_f(mask, true_mask))
         for object_id in object_ids(truth):
-            if object_id not in self._j:
+            if object_id not in self._j and (scored_ids is None or object_id in scored_ids):
                 self._j[object_id], self._f[object_id] = [], []
-        self._frames += 1
+        return {i: self._j[i][-1] for i in sorted(self._scored_last)}
 
     def finish(self) -> SequenceScores:
-        """Scores of all frames but the first and the last. Objects without such a frame are left out."""
-        kept = {i: len(self._j[i]) - (i in self._scored_last) for i in sorted(self._j)}
+        """Scores of all frames that count. Objects without such a frame are left out."""
+        left_out = set() if self._last_is_scored else self._scored_last
+        kept = {i: len(self._j[i]) - (i in left_out) for i in sorted(self._j)}
         return SequenceScores(
             {
                 i: ObjectScores(statistics(self._j[i][:count]), statistics(self._f[i][:count]))
@@ -166,6 +185,15 @@ def as_percent(scores: MeanScores | None) -> dict[str, float | None]:
     if scores is None:
         return {"jf": None, "j": None, "f": None}
     return {"jf": _percent(scores.jf), "j": _percent(scores.j), "f": _percent(scores.f)}
+
+
+def statistics_as_percent(objects: Iterable[ObjectScores]) -> dict[str, dict[str, float]] | None:
+    """{"j": {"mean", "recall", "decay"}, "f": {...}} in 0..100, averaged over objects; None when there are none."""
+    means = mean_statistics(objects)
+    if means is None:
+        return None
+    j, f = ({name: _percent(value) for name, value in asdict(part).items()} for part in means)
+    return {"j": j, "f": f}
 
 
 def sequence_as_percent(scores: SequenceScores) -> dict[str, Any]:

@@ -1,120 +1,194 @@
-"""maskstream evaluate: J&F of an artifact or checkpoint on annotated sequences in the DAVIS layout."""
+"""maskstream evaluate: J&F of an artifact or checkpoint on annotated sequences, by the rules of a benchmark."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskstream.commands.evaluate_report import build_report, print_scores
 from maskstream.commands.networks import add_engine_arguments, describe, networks_from
-from maskstream.dataset import AnnotatedSequence, find_sequences
-from maskstream.evaluation import SequenceResult, evaluate_sequence
-from maskstream.masks import IdMap
+from maskstream.contact_sheet import SequenceSheet
+from maskstream.dataset import find_sequences, find_single_object_sequences
+from maskstream.evaluation import AnsweredStep, SequenceResult, evaluate_sequence
 from maskstream.networks import Networks
-from maskstream.pictures import write_id_map
+from maskstream.pictures import write_id_map, write_jpeg
 from maskstream.progress import progress
-from maskstream.report import table, write_report
-from maskstream.scores import SequenceScores, as_percent, mean_scores, sequence_as_percent
+from maskstream.report import write_report
+from maskstream.steps import StepSequence
+from maskstream.submission import Submission
+from maskstream.youtube_vos import ListedVideo, find_split, open_split
 
 DESCRIPTION = """\
 Measure how well objects are followed, as the DAVIS benchmark does: J (region overlap), F (contour accuracy) and their
 mean J&F, 0..100, first and last frame left out. Each object is given by its first mask. "coarse" is what the affinity
 alone propagates, before the decoder; "copy" the first mask left where it was.
 
+DATASET is in the layout of DAVIS 2017, of DAVIS 2016 (one object a sequence) or of YouTube-VOS (meta.json). The masks
+of YouTube-VOS valid and test are not public: --out has the zip for its server.
+
   maskstream evaluate DAVIS --json scores.json
-  maskstream evaluate DAVIS --sequences camel,libby --out masks/      palette PNGs, as the DAVIS toolkit reads them
-  maskstream evaluate DAVIS --checkpoint runs/a/last.pt               before any export, by torch"""
+  maskstream evaluate DAVIS --sequences camel,libby --out out/     palette PNGs as the DAVIS toolkit reads them, sheets
+  maskstream evaluate DAVIS --protocol davis2016                   J and F with recall and decay
+  maskstream evaluate YouTubeVOS/valid --out out/                  out/submission.zip
+  maskstream evaluate DAVIS --checkpoint runs/a/last.pt            before any export, by torch"""
+
+PROTOCOLS = ("auto", "davis2017", "davis2016", "youtube-vos")
+OnStep = Callable[[AnsweredStep], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("dataset", metavar="DATASET", type=Path, help="folder with JPEGImages/ and Annotations/")
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="auto",
+        help="whose layout and rules (default: youtube-vos where there is a meta.json, else davis2017)",
+    )
     parser.add_argument("--checkpoint", metavar="FILE", type=Path, help="measure a training checkpoint (needs torch)")
     add_engine_arguments(parser)
-    parser.add_argument("--sequences", metavar="A,B", default="", help="only these (default: ImageSets, else all)")
+    parser.add_argument(
+        "--sequences", metavar="A,B", default="", help="only these (default: ImageSets or meta.json, else all)"
+    )
     parser.add_argument(
         "--baseline", choices=["copy"], help="add the floor to the table and the JSON: the first mask, copied"
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, help="write the masks there, as OUT/SEQ/00000.png")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="write the masks there, as OUT/SEQ/00000.png (youtube-vos: OUT/Annotations/SEQ/00000.png and "
+        "OUT/submission.zip), and OUT/contact_sheets/SEQ.jpg",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the scores and where they come from")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print, write. Ctrl-C reports the sequences that were finished."""
-    names = [name.strip() for name in arguments.sequences.split(",") if name.strip()]
-    sequences = find_sequences(arguments.dataset, names)
+    names = list(dict.fromkeys(name.strip() for name in arguments.sequences.split(",") if name.strip()))
+    protocol: str = arguments.protocol
+    if protocol == "auto":
+        protocol = "youtube-vos" if find_split(arguments.dataset) else "davis2017"
+    if protocol == "youtube-vos":
+        return _run_youtube_vos(arguments, names)
+    find = find_single_object_sequences if protocol == "davis2016" else find_sequences
+    sequences = find(arguments.dataset, names)
+
+    def write(name: str, answered: AnsweredStep) -> None:
+        write_id_map(arguments.out / name / f"{answered.step.name}.png", answered.id_map)
+
     networks = networks_from(arguments)
+    results = _evaluate_all(networks, sequences, arguments.out, write)
+    _report(arguments, protocol, networks, results, {})
+    return _status(results, sequences)
+
+
+def _run_youtube_vos(arguments: argparse.Namespace, names: Sequence[str]) -> int:
+    split = open_split(arguments.dataset)
+    chosen = split.names(names)
+    videos: list[ListedVideo] = []
+    with progress("check", len(chosen), "videos") as advance:
+        for name in chosen:
+            videos.append(split.video(name))
+            advance()
+    print(f"frames of {videos[0].frames[0].parent.parent}")
+    submission = Submission(arguments.out or Path())
+
+    def write(name: str, answered: AnsweredStep) -> None:
+        if answered.step.expected:
+            submission.add(name, answered.step.name, answered.id_map)
+
+    networks = networks_from(arguments)
+    results = _evaluate_all(networks, videos, arguments.out, write)
+    scored = sum(video.has_truth for video in videos if video.name in results)
+    facts: dict[str, Any] = {"videos": len(results), "scored_videos": scored, "notes": _notes(scored, len(results))}
+    if arguments.out:
+        facts |= _submit(submission, results, len(videos), len(split.listed))
+    _report(arguments, "youtube-vos", networks, results, facts)
+    return _status(results, videos)
+
+
+def _notes(scored: int, videos: int) -> list[str]:
+    """What a reader of the figures has to know."""
+    if not scored:
+        return ["no scores: there are masks for the objects' first frames only; the YouTube-VOS server has the others"]
+    missing = [f"{videos - scored} of {videos} videos have no masks to score against"] if scored < videos else []
+    return [*missing, "overall means: which categories are seen and which unseen is not in meta.json"]
+
+
+def _submit(submission: Submission, results: dict[str, SequenceResult], wanted: int, listed: int) -> dict[str, Any]:
+    """Write the zip, unless the run was stopped, and say what is in it."""
+    facts: dict[str, Any] = {"masks_written": submission.num_masks, "submission": None}
+    if len(results) < wanted:
+        print("no submission.zip: the run was stopped")
+        return facts
+    facts["submission"] = str(submission.finish())
+    others = f"; the server takes all {listed}" if wanted < listed else ""
+    print(f"{facts['submission']}: {submission.num_masks} masks of {wanted} videos{others}")
+    return facts
+
+
+def _evaluate_all(
+    networks: Networks,
+    sequences: Sequence[StepSequence],
+    out: Path | None,
+    write: Callable[[str, AnsweredStep], None],
+) -> dict[str, SequenceResult]:
+    """Results by name, of those that were finished before Ctrl-C."""
     print(f"{len(sequences)} sequences, {describe(networks)}")
     results: dict[str, SequenceResult] = {}
-    status = 0
     try:
         for sequence in sequences:
-            results[sequence.name] = _evaluate(networks, sequence, arguments.out)
+            results[sequence.name] = _evaluate(networks, sequence, out, write)
     except KeyboardInterrupt:
         print(f"stopped: {len(results)} of {len(sequences)} sequences were finished")
-        status = 130
-    if results:
-        with_copy = arguments.baseline == "copy"
-        print(_table(results, with_copy))
-        report = {**_report(results, with_copy), "engine": networks.engine, "precision": networks.precision}
-        print(f"{report['fps']} frames/s in the tracker")
-        if arguments.json:
-            write_report(arguments.json, report)
-    return status
+    return results
 
 
-def _evaluate(networks: Networks, sequence: AnnotatedSequence, out: Path | None) -> SequenceResult:
-    with progress(sequence.name, len(sequence.masks)) as advance:
+def _evaluate(
+    networks: Networks, sequence: StepSequence, out: Path | None, write: Callable[[str, AnsweredStep], None]
+) -> SequenceResult:
+    sheet = SequenceSheet(sequence.num_expected)
+    with progress(sequence.name, sequence.num_frames) as advance:
 
-        def on_frame(index: int, id_map: IdMap) -> None:
+        def on_step(answered: AnsweredStep) -> None:
             if out is not None:
-                write_id_map(out / sequence.name / f"{sequence.masks[index].stem}.png", id_map)
+                write(sequence.name, answered)
+                if answered.step.expected:
+                    sheet.add(answered.step, answered.id_map, answered.j)
             advance()
 
-        return evaluate_sequence(networks, sequence, on_frame)
+        result = evaluate_sequence(networks, sequence, on_step=on_step)
+    if out is not None:
+        write_jpeg(out / "contact_sheets" / f"{sequence.name}.jpg", sheet.picture())
+    return result
 
 
-def _report(results: dict[str, SequenceResult], with_copy: bool) -> dict[str, Any]:
-    """The printed figures, in 0..100."""
-    frames = sum(result.frames for result in results.values())
-    seconds = sum(result.seconds for result in results.values())
-    report: dict[str, Any] = {
-        "mean": _mean([result.decoded for result in results.values()]),
-        "coarse": _mean([result.coarse for result in results.values()]),
-        "sequences": {name: _sequence(result) for name, result in results.items()},
-        "fps": round(frames / seconds, 2) if seconds > 0 else 0.0,
-        "frames": frames,
+def _report(
+    arguments: argparse.Namespace,
+    protocol: str,
+    networks: Networks,
+    results: dict[str, SequenceResult],
+    facts: dict[str, Any],
+) -> None:
+    """Print the tables and write the JSON; nothing when no sequence was finished."""
+    if not results:
+        return
+    with_copy = arguments.baseline == "copy"
+    print_scores(results, protocol, with_copy)
+    for note in facts.get("notes", ()):
+        print(note)
+    report = {
+        **build_report(results, with_copy),
+        "protocol": protocol,
+        **facts,
+        "engine": networks.engine,
+        "precision": networks.precision,
     }
-    if with_copy:
-        report["copy"] = _mean([result.copied for result in results.values()])
-        for name, result in results.items():
-            report["sequences"][name]["copy"] = as_percent(result.copied.mean)
-    return report
+    print(f"{report['fps']} frames/s in the tracker")
+    if arguments.json:
+        write_report(arguments.json, report)
 
 
-def _mean(scores: list[SequenceScores]) -> dict[str, float | None]:
-    """Mean over all objects of all sequences, as DAVIS averages."""
-    return as_percent(mean_scores(one for sequence in scores for one in sequence.objects.values()))
-
-
-def _sequence(result: SequenceResult) -> dict[str, Any]:
-    fps = round(result.frames / result.seconds, 2) if result.seconds > 0 else 0.0
-    coarse = sequence_as_percent(result.coarse)
-    return {**sequence_as_percent(result.decoded), "coarse": coarse, "frames": result.frames, "fps": fps}
-
-
-def _table(results: dict[str, SequenceResult], with_copy: bool) -> str:
-    rows: list[list[object]] = []
-    for name, result in results.items():
-        decoded, coarse = sequence_as_percent(result.decoded), sequence_as_percent(result.coarse)
-        rows.append([name, *_columns(decoded), *_columns(coarse)])
-        if len(decoded["objects"]) > 1:
-            for object_id, scores in decoded["objects"].items():
-                rows.append([f"  object {object_id}", *_columns(scores), *_columns(coarse["objects"][object_id])])
-    means = [_mean([getattr(result, kind) for result in results.values()]) for kind in ("decoded", "coarse", "copied")]
-    rows.append(["mean over objects", *_columns(means[0]), *_columns(means[1])])
-    if with_copy:
-        rows.append(["copy of the first mask", *_columns(means[2]), *[None] * 3])
-    return table(["", "J&F", "J", "F", "coarse J&F", "J", "F"], rows)
-
-
-def _columns(scores: dict[str, Any]) -> list[float | None]:
-    return [scores["jf"], scores["j"], scores["f"]]
+def _status(results: dict[str, SequenceResult], sequences: Sequence[StepSequence]) -> int:
+    return 0 if len(results) == len(sequences) else 130

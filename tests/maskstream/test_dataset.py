@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskstream.dataset import find_sequences
+from maskstream.dataset import find_sequences, find_single_object_sequences
 from maskstream.errors import VideoError
 from maskstream.pictures import write_id_map, write_jpeg
 from maskstream.video import VideoWriter
@@ -99,3 +99,55 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "JPEGImages/480p/bear").rename(tmp_path / "JPEGImages/480p/lion")
     with pytest.raises(VideoError, match=r"neither a folder bear nor bear.mp4"):
         find_sequences(tmp_path)
+
+
+def test_list_of_davis_2016_is_read_in_both_its_forms(tmp_path: Path) -> None:
+    for name in ("bear", "cow", "dog"):
+        add_sequence(tmp_path, name, 1)
+    files = [
+        f"/JPEGImages/480p/{name}/{i:05d}.jpg /Annotations/480p/{name}/{i:05d}.png"
+        for name in ("dog", "bear")
+        for i in range(3)
+    ]
+    for folder, text in (("2016", "cow\nbear\n"), ("480p", "\n".join(files))):  # the second goes before the first
+        listing = tmp_path / "ImageSets" / folder / "val.txt"
+        listing.parent.mkdir(parents=True)
+        listing.write_text(text)
+        expected = ["cow", "bear"] if folder == "2016" else ["dog", "bear"]
+        assert [sequence.name for sequence in find_single_object_sequences(tmp_path)] == expected
+    assert [sequence.name for sequence in find_sequences(tmp_path)] == ["cow", "bear"]  # of names where there are any
+
+
+def test_line_that_lists_no_sequence_is_named(tmp_path: Path) -> None:
+    add_sequence(tmp_path, "bear", 1)
+    listing = tmp_path / "ImageSets/480p/val.txt"
+    listing.parent.mkdir(parents=True)
+    listing.write_text("/00000.jpg /00000.png\n")
+    with pytest.raises(VideoError, match=r"480p/val.txt: cannot read the line '/00000.jpg /00000.png'; expected a seq"):
+        find_single_object_sequences(tmp_path)
+
+
+def test_void_pixels_are_background_in_davis_2017_and_object_in_davis_2016(tmp_path: Path) -> None:
+    """davis2017-evaluation sets 255 to 0; fperazzi/davis-2017 takes all that is not 0 for a single object."""
+    add_sequence(tmp_path, "bear", 2)
+    id_map = np.tile(np.array([0, 1, 7, 255], dtype=np.uint8), (SIZE[0], SIZE[1] // 4))
+    for path in (tmp_path / "Annotations/480p/bear").iterdir():
+        write_id_map(path, id_map)
+    (many,), (one,) = find_sequences(tmp_path), find_single_object_sequences(tmp_path)
+    for _, truth in many.pairs():
+        assert truth[0, :4].tolist() == [0, 1, 7, 0]
+    for _, truth in one.pairs():
+        assert truth[0, :4].tolist() == [0, 1, 1, 1]
+
+
+def test_steps_hand_out_each_object_once(tmp_path: Path) -> None:
+    add_sequence(tmp_path, "bear", 4)
+    late = np.zeros(SIZE, dtype=np.uint8)
+    late[4:12, 4:20], late[20:30, 4:20] = 1, 9
+    for index in (2, 3):
+        write_id_map(tmp_path / f"Annotations/480p/bear/{index:05d}.png", late)
+    steps = list(find_sequences(tmp_path)[0].steps())
+    assert [step.name for step in steps] == ["00000", "00001", "00002", "00003"]
+    assert [[prompt.object_id for prompt in step.prompts] for step in steps] == [[1], [], [9], []]
+    np.testing.assert_array_equal(steps[2].prompts[0].mask, late == 9)
+    assert all(step.expected and step.truth is not None for step in steps)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fakes import FakeNetworks
 
 from maskstream.dataset import AnnotatedSequence
@@ -61,3 +62,14 @@ def test_frames_before_the_first_object_are_let_pass(tmp_path: Path) -> None:
         FakeNetworks(), make_sequence(tmp_path, [nothing, nothing, something, something, something])
     )
     assert result.decoded.objects[7].jf > 0.99
+
+
+def test_each_frame_comes_with_its_own_j(tmp_path: Path) -> None:
+    truths = [truth_with(_1=(16, 16)), truth_with(_1=(16, 16)), truth_with(_1=(16, 64))]
+    found: list[tuple[str, float | None]] = []
+    evaluate_sequence(
+        FakeNetworks(),
+        make_sequence(tmp_path, truths),
+        on_step=lambda answered: found.append((answered.step.name, answered.j)),
+    )
+    assert found == [("00000", None), ("00001", pytest.approx(1.0, abs=0.01)), ("00002", 0.0)]

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from maskstream.scores import (
     Mask,
+    ObjectScores,
     SequenceScorer,
     Statistics,
     as_percent,
@@ -17,8 +18,10 @@ from maskstream.scores import (
     boundary_f,
     jaccard,
     mean_scores,
+    mean_statistics,
     sequence_as_percent,
     statistics,
+    statistics_as_percent,
 )
 
 
@@ -185,3 +188,48 @@ def test_object_of_the_last_frames_alone_has_no_score() -> None:
     assert scores.mean is None
     assert as_percent(scores.mean) == {"jf": None, "j": None, "f": None}
     assert mean_scores([]) is None
+
+
+def test_statistics_are_averaged_over_objects_each_apart() -> None:
+    """As both toolkits do: the mean of the recalls, not the recall over all frames."""
+    good, bad = Statistics(0.9, 1.0, 0.1), Statistics(0.3, 0.25, -0.3)
+    objects = [ObjectScores(good, bad), ObjectScores(bad, bad)]
+    means = mean_statistics(objects)
+    assert means is not None
+    assert (means[0].mean, means[0].recall, means[0].decay) == pytest.approx((0.6, 0.625, -0.1))
+    assert means[1] == bad
+    percent = statistics_as_percent(objects)
+    assert percent is not None
+    assert percent["j"] == {"mean": 60.0, "recall": 62.5, "decay": -10.0}
+    assert mean_statistics([]) is statistics_as_percent([]) is None
+
+
+def test_adding_a_frame_tells_its_j_by_object() -> None:
+    truth = np.zeros((40, 80), dtype=np.uint8)
+    truth[10:20, 10:20], truth[10:20, 50:60] = 3, 200
+    scorer = SequenceScorer()
+    assert scorer.add(truth, truth) == {}  # this frame was given
+    assert scorer.add(np.where(truth == 3, 3, 0).astype(np.uint8), truth) == {3: 1.0, 200: 0.0}
+
+
+def test_last_frame_counts_where_the_benchmark_says_so() -> None:
+    truth = square((40, 40), 10, 10, 10).astype(np.uint8)
+    means = []
+    for last_is_scored in (False, True):
+        scorer = SequenceScorer(last_is_scored)
+        for answer in (truth, truth, np.zeros_like(truth)):
+            scorer.add(answer, truth)
+        means.append(scorer.finish().objects[1].j.mean)
+    assert means == [1.0, 0.5]
+
+
+def test_frame_that_is_silent_about_an_object_neither_scores_nor_begins_it() -> None:
+    truth = np.zeros((40, 80), dtype=np.uint8)
+    truth[10:20, 10:20], truth[10:20, 50:60] = 1, 2
+    wrong = np.zeros_like(truth)
+    scorer = SequenceScorer(last_is_scored=True)
+    scorer.add(wrong, truth, {1})  # object 2 begins later, though this truth has it
+    scorer.add(wrong, truth, {2})  # which is now given; object 1 is not spoken of
+    assert scorer.add(truth, truth, {1, 2}) == {1: 1.0, 2: 1.0}
+    scores = scorer.finish()
+    assert (scores.objects[1].j.mean, scores.objects[2].j.mean) == (1.0, 1.0)
