@@ -112,7 +112,7 @@ def graph_definitions(segmenter: Segmenter) -> tuple[GraphDefinition, ...]:
 def _feature_ports(config: ModelConfig) -> tuple[Port, Port, Port, Port]:
     eighth, quarter = config.stride // 8, config.stride // 4
     return (
-        Port("key", ("B", config.key_channels, "h", "w")),
+        Port("key", ("B", config.spec().key_channels, "h", "w")),
         Port("context", ("B", config.context_channels, "h", "w")),
         Port("skip8", ("B", config.skip8_channels, *_sides(eighth))),
         Port("skip4", ("B", config.skip4_channels, *_sides(quarter))),

@@ -4,12 +4,17 @@
     affinity         = softmax of the similarity over all tokens of all slots that hold something
     read-out         = sum of affinity * value over the slots that hold the object, divided by the affinity they got
 
-The networks compute the same with one matrix product (maskstream/model/read_out.py has the how); tests compare both.
+    mass             = sum of exp(similarity - 1 / temperature): 1 for one perfect match at its own place
+
+The read-out of tokens goes over all of a frame, the fine one only over what is `near`; their masks are joined in
+proportion to their masses. The networks compute the same with matrix products (maskstream/model/read_out.py and
+fine_read_out.py have the how); tests compare both.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from maskstream.networks import F32
 
@@ -49,3 +54,16 @@ def read_out(affinity_PTN: F32, value_OVTN: F32, valid_OT: F32) -> F32:
     mass_OP = np.einsum("ptn,ot->op", affinity_PTN, valid_OT)
     result: F32 = mixed_OVP / np.maximum(mass_OP, 1e-12)[:, None]
     return result
+
+
+def mass(similarity_PTN: F32, held_T: F32, temperature: float) -> F32:
+    """Mass [P]: what the affinity was divided by, on a scale on which read-outs of other grids can be compared."""
+    weight = np.exp(similarity_PTN - 1 / temperature) * held_T[None, :, None]
+    total: F32 = weight.sum(axis=(1, 2))
+    return total
+
+
+def near(size: tuple[int, int], block: int) -> npt.NDArray[np.bool_]:
+    """Pairs [P, N] of a grid of `size` that a fine read-out compares: of the same or of neighbouring blocks."""
+    block_N2 = np.stack(np.unravel_index(np.arange(size[0] * size[1]), size), axis=1) // block
+    return np.asarray((np.abs(block_N2[:, None] - block_N2[None]) <= 1).all(axis=2))

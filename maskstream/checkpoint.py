@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from maskstream.model.segmenter import Segmenter
 
 FORMAT = "maskstream-checkpoint"
-VERSION = 1
+VERSION = 2
 
 
 def default_checkpoint() -> Path:
@@ -57,6 +57,8 @@ class Checkpoint:
             raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise CheckpointError(f"{path}: a torch file, but not a maskstream checkpoint")
+        if record["version"] == 1:
+            record = _from_version_1(record)
         if record["version"] != VERSION:
             raise CheckpointError(f"{path}: checkpoint version {record['version']}, this maskstream reads {VERSION}")
         sizes: dict[str, Any] = record["config"]
@@ -71,3 +73,12 @@ class Checkpoint:
             {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in self.weights.items()}
         )
         return segmenter.eval()
+
+
+def _from_version_1(record: dict[str, Any]) -> dict[str, Any]:
+    """Networks without fine keys, whose decoder knew no refinement: its convolution starts at zero, as in training."""
+    import torch
+
+    weights = dict(record["weights"])
+    weights["mask_decoder.from_refined.weight"] = torch.zeros_like(weights["mask_decoder.from_readout.weight"])
+    return {**record, "version": 2, "config": {**record["config"], "fine_channels": 0}, "weights": weights}

@@ -7,10 +7,12 @@ per-object networks stay slim.
 import torch
 from torch import Tensor, nn
 
-from maskstream.model.config import ModelConfig
+from maskstream.model.config import FINE_STRIDE, ModelConfig
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)  # of natural pictures, in RGB and 0..1; any fixed shift would do
 PIXEL_STD = (0.229, 0.224, 0.225)
+
+FINE_WIDTH = 96  # channels in which near and deep features are added
 
 
 def conv_norm(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
@@ -39,13 +41,14 @@ class ResidualBlock(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """uint8 [B, H, W, 3] -> key [B, K, h, w], context [B, C, h, w], skip8, skip4."""
+    """uint8 [B, H, W, 3] -> keys [B, K + cells * F, h, w], context [B, C, h, w], skip8, skip4."""
 
     pixel_mean: Tensor
     pixel_std: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1) * 255, persistent=False)
         self.stem = conv_norm(3, config.widths[0], 7, 2)
@@ -61,6 +64,10 @@ class FrameEncoder(nn.Module):
         self.key_head = nn.Sequential(
             conv_norm(inputs, inputs, 1), nn.ReLU(), nn.Conv2d(inputs, config.key_channels, 1)
         )
+        if config.fine_channels:
+            self.fine_from8 = conv_norm(config.widths[1], FINE_WIDTH, 1)
+            self.fine_from_top = conv_norm(inputs, FINE_WIDTH, 1)
+            self.fine_head = nn.Conv2d(FINE_WIDTH, config.fine_channels, 1)
         self.context_head = nn.Sequential(conv_norm(inputs, config.context_channels, 1), nn.ReLU())
         self.skip8_head = nn.Sequential(conv_norm(config.widths[1], config.skip8_channels, 1), nn.ReLU())
         self.skip4_head = nn.Sequential(conv_norm(config.widths[0], config.skip4_channels, 1), nn.ReLU())
@@ -79,10 +86,30 @@ class FrameEncoder(nn.Module):
             maps.append(x)
         return [maps[0], maps[1], maps[-1]]
 
+    def key_parts(self) -> list[nn.Module]:
+        """All that keys are made by."""
+        fine = [self.fine_from8, self.fine_from_top, self.fine_head] if self.config.fine_channels else []
+        return [self.stem, self.stages, self.key_head, *fine]
+
     def key(self, top: Tensor) -> Tensor:
         """L2-normalised key of the deepest map; the norm is taken in float32 whatever the weights are."""
         return nn.functional.normalize(self.key_head(top).float(), dim=1)
 
+    def fine_key(self, map8: Tensor, top: Tensor) -> Tensor:
+        """L2-normalised key at stride 8: what is near in the picture joined to what is deep in the network."""
+        deep = nn.functional.interpolate(
+            self.fine_from_top(top), size=(map8.shape[2], map8.shape[3]), mode="bilinear", align_corners=False
+        )
+        hidden = torch.relu(self.fine_from8(map8) + deep)
+        return nn.functional.normalize(self.fine_head(hidden).float(), dim=1)
+
+    def keys(self, map8: Tensor, top: Tensor) -> Tensor:
+        """What a memory keeps to be found again [B, K + cells * F, h, w]: a token's own key, then its fine keys."""
+        if not self.config.fine_channels:
+            return self.key(top)
+        folded = nn.functional.pixel_unshuffle(self.fine_key(map8, top), self.config.stride // FINE_STRIDE)
+        return torch.cat((self.key(top), folded), dim=1)
+
     def forward(self, frame_BHW3: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         map4, map8, top = self.backbone(frame_BHW3)
-        return self.key(top), self.context_head(top), self.skip8_head(map8), self.skip4_head(map4)
+        return self.keys(map8, top), self.context_head(top), self.skip8_head(map8), self.skip4_head(map4)

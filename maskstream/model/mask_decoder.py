@@ -5,23 +5,33 @@ propagated mask rather than redrawing it: its output is added to that mask's own
 an untrained decoder starts as label propagation.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from maskstream.model.config import ModelConfig
-from maskstream.model.mask_encoder import from_cells
+
+
+class Refined(NamedTuple):
+    """The mask an earlier pass decoded and its value on the current frame's own features."""
+
+    soft: Tensor  # [B, O, H/4, W/4]
+    value: Tensor  # [B, O, V, P]
 
 
 class MaskDecoder(nn.Module):
-    """readout [B, O, V, P], context, skip8, skip4 -> logits [B, O, H/4, W/4] and coarse masks of the same size."""
+    """readout [B, O, V, P], coarse masks [B, O, H/4, W/4], context, skip8, skip4 -> logits [B, O, H/4, W/4]."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.stride, self.cells = config.stride, config.cells
+        self.stride = config.stride
         wide, middle, slim = 128, config.skip8_channels, config.skip4_channels
         self.from_readout = nn.Conv2d(config.value_channels + config.cells, wide, 3, padding=1)
         self.from_context = nn.Conv2d(config.context_channels, wide, 3, padding=1, bias=False)
+        self.from_refined = nn.Conv2d(config.value_channels + config.cells, wide, 3, padding=1, bias=False)
+        nn.init.zeros_(self.from_refined.weight)
         self.deep = nn.Sequential(nn.ReLU(), nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(), nn.Conv2d(wide, middle, 1))
         self.at8 = nn.Sequential(
             nn.ReLU(), nn.Conv2d(middle, middle, 3, padding=1), nn.ReLU(), nn.Conv2d(middle, slim, 1)
@@ -33,19 +43,33 @@ class MaskDecoder(nn.Module):
         self.at4 = nn.Sequential(nn.ReLU(), nn.Conv2d(slim, slim, 3, padding=1), nn.ReLU(), correction)
         self.coarse_scale = nn.Parameter(torch.tensor(1.0))
 
-    def forward(self, readout_BOVP: Tensor, context: Tensor, skip8: Tensor, skip4: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        readout_BOVP: Tensor,
+        coarse_BOHW: Tensor,
+        context: Tensor,
+        skip8: Tensor,
+        skip4: Tensor,
+        refined: Refined | None = None,
+    ) -> Tensor:
+        """Logits; `refined` is what an earlier pass found, on which this pass improves."""
         batch, objects = readout_BOVP.shape[:2]
         per_object = readout_BOVP.flatten(0, 1).unflatten(2, (context.shape[2], context.shape[3]))
-        coarse_XHW = from_cells(per_object[:, -self.cells :], self.stride)
+        coarse_XHW = coarse_BOHW.flatten(0, 1)
         x = self._shared(self.from_readout(per_object), self.from_context(context), batch)
+        seen_XHW = coarse_XHW
+        if refined is not None:
+            seen_XHW = refined.soft.flatten(0, 1)
+            value = refined.value.flatten(0, 1).unflatten(2, (context.shape[2], context.shape[3]))
+            x = x + self.from_refined(value)
         x = self.deep(x)
         if self.stride == 16:
             x = interpolate(x, size=(skip8.shape[2], skip8.shape[3]), mode="bilinear", align_corners=False)
         x = self.at8(self._shared(x, skip8, batch))
         x = interpolate(x, size=(skip4.shape[2], skip4.shape[3]), mode="bilinear", align_corners=False)
-        x = self._shared(x + self.coarse4(coarse_XHW[:, None]), skip4, batch)
+        x = self._shared(x + self.coarse4(seen_XHW[:, None]), skip4, batch)
         logit_XHW = self.at4(x)[:, 0] + self.coarse_scale * torch.logit(coarse_XHW, eps=1e-3)
-        return logit_XHW.unflatten(0, (batch, objects)), coarse_XHW.unflatten(0, (batch, objects))
+        return logit_XHW.unflatten(0, (batch, objects))
 
     @staticmethod
     def _shared(per_object: Tensor, shared: Tensor, batch: int) -> Tensor:

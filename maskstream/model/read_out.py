@@ -30,8 +30,10 @@ def position_channels(height: int, width: int, like: Tensor) -> tuple[Tensor, Te
     return torch.stack((2 * y, 2 * x, -one, -square)), torch.stack((y, x, square, one))
 
 
-def affinity(query_BKhw: Tensor, key_BKTN: Tensor, held_BT: Tensor, age_BT: Tensor, config: ModelConfig) -> Tensor:
-    """Affinity [B, P, T, N], each position summing to 1 over slots and tokens; softmax in float32."""
+def affinity(
+    query_BKhw: Tensor, key_BKTN: Tensor, held_BT: Tensor, age_BT: Tensor, config: ModelConfig
+) -> tuple[Tensor, Tensor]:
+    """Affinity [B, P, T, N], each position summing to 1 over slots and tokens, and its log mass [B, P]; float32."""
     batch, _, slots, tokens = key_BKTN.shape
     height, width = query_BKhw.shape[2:]
     position_q_4P, position_k_4N = position_channels(height, width, key_BKTN)
@@ -43,18 +45,34 @@ def affinity(query_BKhw: Tensor, key_BKTN: Tensor, held_BT: Tensor, age_BT: Tens
     query = query_BKhw.flatten(2) / config.temperature
     query = torch.cat((query, position_q_4P[None].expand(batch, -1, -1), torch.ones_like(query[:, :1])), dim=1)
     key = torch.cat((key_BKTN, position_B4TN, masked_B1TN), dim=1)
-    similarity_BPX = torch.matmul(query.transpose(1, 2), key.flatten(2)).float()
-    # A token at the floor weighs nothing beside any that matches, yet its weight is no denormal number, on which a CPU
-    # would spend several times the work of all others.
-    similarity_BPX = similarity_BPX.clamp_min(1 / config.temperature - FLOOR_DEPTH)
-    return torch.softmax(similarity_BPX, dim=2).unflatten(2, (slots, tokens))
+    similarity_BPX = floored(torch.matmul(query.transpose(1, 2), key.flatten(2)), config.temperature)
+    affinity_BPX = torch.softmax(similarity_BPX, dim=2)
+    mass_BP = log_mass(similarity_BPX, affinity_BPX, config.temperature)
+    return affinity_BPX.unflatten(2, (slots, tokens)), mass_BP
 
 
-def read_out(affinity_BPTN: Tensor, value_BOVTN: Tensor, valid_BOT: Tensor) -> Tensor:
-    """Read-out [B, O, V, P]: values mixed by affinity over the slots that hold the object; 0 where none does."""
+def floored(similarity: Tensor, temperature: float) -> Tensor:
+    """Similarities in float32, none too far below the highest there can be.
+
+    A token at the floor weighs nothing beside any that matches, yet its weight is no denormal number, on which a CPU
+    would spend several times the work of all others.
+    """
+    return similarity.float().clamp_min(1 / temperature - FLOOR_DEPTH)
+
+
+def log_mass(similarity: Tensor, affinity: Tensor, temperature: float) -> Tensor:
+    """Logarithm of what a softmax over the last axis divided by, where a perfect match at its own place counts 1."""
+    return similarity.amax(dim=-1) - torch.log(affinity.amax(dim=-1)) - 1 / temperature
+
+
+def read_out(affinity_BPTN: Tensor, value_BOVTN: Tensor, valid_BOT: Tensor) -> tuple[Tensor, Tensor]:
+    """Read-out [B, O, V, P] and mass [B, O, P]: values mixed by affinity over the slots that hold the object.
+
+    The mass is the share of the affinity that those slots got; where it is 0, so is the read-out.
+    """
     objects, channels = value_BOVTN.shape[1:3]
     weights_BPX = affinity_BPTN.flatten(2).to(value_BOVTN.dtype)  # values may be fp16; what normalises them may not
     mixed_BXP = torch.matmul(value_BOVTN.flatten(3).flatten(1, 2), weights_BPX.transpose(1, 2)).float()
     slot_mass_BPT = affinity_BPTN.sum(dim=3)
     mass_BOP = torch.matmul(valid_BOT, slot_mass_BPT.transpose(1, 2))
-    return mixed_BXP.unflatten(1, (objects, channels)) / mass_BOP.clamp_min(1e-12)[:, :, None]
+    return mixed_BXP.unflatten(1, (objects, channels)) / mass_BOP.clamp_min(1e-12)[:, :, None], mass_BOP

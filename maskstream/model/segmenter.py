@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from maskstream.model.config import ModelConfig
 from maskstream.model.frame_encoder import FrameEncoder
-from maskstream.model.mask_decoder import MaskDecoder
+from maskstream.model.mask_decoder import MaskDecoder, Refined
 from maskstream.model.mask_encoder import MaskEncoder
-from maskstream.model.read_out import affinity, read_out
+from maskstream.model.propagation import propagate
 
 
 class Features(NamedTuple):
@@ -51,10 +51,21 @@ class Segmenter(nn.Module):
         self, features: Features, key_BKTN: Tensor, value_BOVTN: Tensor, valid_BOT: Tensor, age_BT: Tensor
     ) -> tuple[Tensor, Tensor]:
         """As `segment`, before the objects compete: logits against a background whose logit is 0."""
-        held_BT = valid_BOT.amax(dim=1)
-        affinity_BPTN = affinity(features.key, key_BKTN, held_BT, age_BT, self.config)
-        readout_BOVP = read_out(affinity_BPTN, value_BOVTN, valid_BOT).to(features.context.dtype)
-        logits, coarse = self.mask_decoder(readout_BOVP, features.context, features.skip8, features.skip4)
+        passes, coarse = self.segment_passes(features, (key_BKTN, value_BOVTN, valid_BOT, age_BT))
+        return passes[-1], coarse
+
+    def segment_passes(
+        self, features: Features, memory: tuple[Tensor, Tensor, Tensor, Tensor], passes: int | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Logits after each pass and the coarse masks. Refinement encodes the decoded mask and decodes once more."""
+        readout_BOVP, coarse = propagate(features.key, *memory, self.config)
+        like = features.context.dtype
+        readout_BOVP, coarse_like = readout_BOVP.to(like), coarse.to(like)
+        logits = [self.mask_decoder(readout_BOVP, coarse_like, *features[1:])]
+        for _ in range(self.config.refine_passes if passes is None else passes):
+            soft_BOHW = soft_aggregate(logits[-1]).to(like).detach()  # each pass answers for itself alone
+            refined = Refined(soft_BOHW, self.encode_mask(features.context, soft_BOHW))
+            logits.append(self.mask_decoder(readout_BOVP, coarse_like, *features[1:], refined))
         return logits, coarse
 
 

@@ -1,6 +1,6 @@
 """The checkpoint: what is saved comes back, and what is not a checkpoint is refused by name."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from exported import small_checkpoint
 
 from maskstream.checkpoint import FORMAT, VERSION, Checkpoint
 from maskstream.errors import CheckpointError
+from maskstream.model.segmenter import Segmenter
 
 
 @pytest.fixture
@@ -77,3 +78,16 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     with pytest.raises(OSError, match="no space"):
         checkpoint.save(tmp_path / "c.pt")
     assert (tmp_path / "c.pt").read_bytes() == before
+
+
+def test_networks_of_version_1_had_no_fine_keys_and_no_refinement(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    config = replace(checkpoint.config, fine_channels=0)
+    weights = Segmenter(config).state_dict()
+    older = {name: tensor for name, tensor in weights.items() if "from_refined" not in name}
+    sizes = {name: value for name, value in asdict(config).items() if not name.startswith(("fine_", "refine_"))}
+    record = {"format": FORMAT, "version": 1, "config": sizes, "provenance": {}, "weights": older}
+    torch.save(record, tmp_path / "one.pt")
+    loaded = Checkpoint.load(tmp_path / "one.pt").segmenter()
+    assert loaded.config == config
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, weights[name])

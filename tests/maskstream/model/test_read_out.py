@@ -27,10 +27,14 @@ def test_torch_read_out_equals_plain_arithmetic_with_empty_slots_and_late_object
     tensor = torch.from_numpy
     query_BKhw = tensor(query).unflatten(1, (height, width))[None]
     valid_BOT = tensor(valid)[None]
-    found = affinity(query_BKhw, tensor(key)[None], valid_BOT.amax(dim=1), tensor(age)[None], config)
-    readout = read_out(found, tensor(value)[None], valid_BOT)
+    found, log_mass = affinity(query_BKhw, tensor(key)[None], valid_BOT.amax(dim=1), tensor(age)[None], config)
+    readout, mass = read_out(found, tensor(value)[None], valid_BOT)
     np.testing.assert_allclose(found[0].numpy(), weights, atol=1e-6)
     np.testing.assert_allclose(readout[0].numpy(), expected, atol=1e-4)
+    similarity = reference.similarity(query, key, age, (height, width), settings)
+    expected_mass = reference.mass(similarity, valid.max(axis=0), config.temperature)
+    np.testing.assert_allclose(log_mass[0].numpy(), np.log(expected_mass), atol=1e-4)
+    np.testing.assert_allclose(mass[0].numpy(), np.einsum("ptn,ot->op", weights, valid), atol=1e-5)
 
 
 def test_no_weight_is_a_denormal_number_however_well_the_best_token_matches() -> None:
@@ -38,5 +42,5 @@ def test_no_weight_is_a_denormal_number_however_well_the_best_token_matches() ->
     config = ModelConfig()
     key = torch.nn.functional.normalize(torch.randn(1, 8, 1, 900, generator=torch.Generator().manual_seed(0)), dim=1)
     query = key[:, :, 0].unflatten(2, (30, 30))  # every position finds itself: the highest similarity there can be
-    found = affinity(query, key, torch.ones(1, 1), torch.ones(1, 1), config)
+    found, _ = affinity(query, key, torch.ones(1, 1), torch.ones(1, 1), config)
     assert found[found > 0].min() >= torch.finfo(torch.float32).tiny

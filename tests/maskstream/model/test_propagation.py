@@ -1,0 +1,117 @@
+"""Propagation: both read-outs and their joining compute what the plain arithmetic says."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize, pixel_shuffle, pixel_unshuffle
+
+from maskstream import affinity as reference
+from maskstream.model.config import FINE_STRIDE, ModelConfig
+from maskstream.model.fine_read_out import BLOCK, fine_read_out, unfold_cells, unfold_keys
+from maskstream.model.mask_encoder import to_cells
+from maskstream.model.propagation import propagate
+
+CONFIG = ModelConfig(key_channels=8, fine_channels=6, value_channels=4)
+HEIGHT, WIDTH, OBJECTS, SLOTS = 4, 7, 2, 3  # tokens; 8 x 14 fine positions, so blocks are cut off at two borders
+VALID = torch.tensor([[[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]])  # the second object came late, the last slot is empty
+AGE = torch.tensor([[9.0, 1.0, 3.0]])
+
+
+def random_parts(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Unit fine query, unit fine keys and soft masks at stride 4."""
+    generator = torch.Generator().manual_seed(seed)
+    size = (2 * HEIGHT, 2 * WIDTH)
+    query = normalize(torch.randn(1, CONFIG.fine_channels, *size, generator=generator), dim=1)
+    key = normalize(torch.randn(1, SLOTS, CONFIG.fine_channels, *size, generator=generator), dim=2)
+    return query, key, torch.rand(1, SLOTS, OBJECTS, 4 * HEIGHT, 4 * WIDTH, generator=generator)
+
+
+def cells_of(soft_BTOHW: torch.Tensor) -> torch.Tensor:
+    """Mask cells [B, O, cells, T, N] of tokens, as a value carries them."""
+    cells = to_cells(soft_BTOHW.flatten(0, 2), CONFIG.stride).flatten(2)
+    ordered: torch.Tensor = cells.unflatten(0, (1, SLOTS, OBJECTS)).permute(0, 2, 3, 1, 4)
+    return ordered
+
+
+def test_fine_keys_and_cells_come_out_of_a_token_as_they_went_in() -> None:
+    _, key, soft = random_parts(0)
+    folded = pixel_unshuffle(key[0], 2).flatten(2).permute(1, 0, 2)[None]
+    assert torch.equal(unfold_keys(folded, HEIGHT, WIDTH, CONFIG), key)
+    cells = unfold_cells(cells_of(soft).flatten(1, 2), OBJECTS, HEIGHT, WIDTH, CONFIG)
+    assert torch.equal(pixel_shuffle(cells[0], 2), soft[0])
+
+
+def fine_reference(query: torch.Tensor, key: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Affinity [P, T, N] and mass [P] of the fine read-out."""
+    settings = reference.ReadOutSettings(
+        CONFIG.fine_temperature,
+        CONFIG.locality_start_pixels / FINE_STRIDE,
+        CONFIG.locality_growth_pixels / FINE_STRIDE,
+    )
+    size = (2 * HEIGHT, 2 * WIDTH)
+    key_KTN = key[0].permute(1, 0, 2, 3).flatten(2).numpy()
+    similarity = reference.similarity(query[0].flatten(1).numpy(), key_KTN, AGE[0].numpy(), size, settings)
+    similarity = np.where(reference.near(size, BLOCK)[:, None], similarity, -1e4)
+    held = VALID[0].amax(dim=0).numpy()
+    return reference.affinity(similarity, held), reference.mass(similarity, held, CONFIG.fine_temperature)
+
+
+def test_the_fine_read_out_equals_plain_arithmetic_over_the_neighbouring_blocks() -> None:
+    query, key, soft = random_parts(1)
+    cells = unfold_cells(cells_of(soft).flatten(1, 2), OBJECTS, HEIGHT, WIDTH, CONFIG)
+    found = fine_read_out(query, key, cells, VALID.amax(dim=1), AGE, CONFIG)
+    affinity, mass = fine_reference(query, key)
+    expected = np.einsum("ptn,tcn->cp", affinity, cells[0].flatten(2).numpy())
+    np.testing.assert_allclose(found.cells[0].flatten(1).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(found.slot_mass[0].flatten(1).numpy(), affinity.sum(axis=2).T, atol=1e-5)
+    np.testing.assert_allclose(found.log_mass.flatten().numpy(), np.log(mass), atol=1e-4)
+
+
+def test_the_coarse_mask_joins_both_read_outs_by_their_masses() -> None:
+    query, key, soft = random_parts(2)
+    generator = torch.Generator().manual_seed(3)
+    token_query = normalize(torch.randn(1, CONFIG.key_channels, HEIGHT, WIDTH, generator=generator), dim=1)
+    token_key = normalize(torch.randn(1, CONFIG.key_channels, SLOTS, HEIGHT * WIDTH, generator=generator), dim=1)
+    folded = pixel_unshuffle(key[0], 2).flatten(2).permute(1, 0, 2)[None]
+    value = torch.cat((torch.zeros(1, OBJECTS, 4, SLOTS, HEIGHT * WIDTH), cells_of(soft)), dim=2)
+    value = value * VALID[:, :, None, :, None]
+    packed_query = torch.cat((token_query, pixel_unshuffle(query, 2)), dim=1)
+    readout, coarse = propagate(packed_query, torch.cat((token_key, folded), dim=1), value, VALID, AGE, CONFIG)
+    assert torch.equal(readout[0, :, 4:].unflatten(2, (HEIGHT, WIDTH)), to_cells(coarse[0], CONFIG.stride))
+
+    settings = reference.ReadOutSettings(CONFIG.temperature, 24 / CONFIG.stride, 24 / CONFIG.stride)
+    similarity = reference.similarity(
+        token_query[0].flatten(1).numpy(), token_key[0].numpy(), AGE[0].numpy(), (HEIGHT, WIDTH), settings
+    )
+    held = VALID[0].amax(dim=0).numpy()
+    token_affinity = reference.affinity(similarity, held)
+    token_mass = reference.mass(similarity, held, CONFIG.temperature)
+    fine_affinity, fine_mass = fine_reference(query, key)
+    for row, column in ((0, 0), (5, 9), (13, 26), (15, 27)):  # positions at stride 4
+        token, fine = (row // 4) * WIDTH + column // 4, (row // 2) * 2 * WIDTH + column // 2
+        for o in range(OBJECTS):
+            valid = VALID[0, o].numpy()
+            token_masks = soft[0, :, o, row % 4 :: 4, column % 4 :: 4].flatten(1).numpy() * valid[:, None]
+            fine_masks = soft[0, :, o, row % 2 :: 2, column % 2 :: 2].flatten(1).numpy() * valid[:, None]
+            found = token_mass[token] * (token_affinity[token] * token_masks).sum()
+            found += fine_mass[fine] * (fine_affinity[fine] * fine_masks).sum()
+            total = token_mass[token] * (token_affinity[token].sum(axis=1) * valid).sum()
+            total += fine_mass[fine] * (fine_affinity[fine].sum(axis=1) * valid).sum()
+            np.testing.assert_allclose(float(coarse[0, o, row, column]), found / total, atol=1e-4)
+
+
+def test_a_small_motion_is_followed_by_its_pixels_not_by_whole_tokens() -> None:
+    """A mask that moved by half a token comes out moved by half a token."""
+    generator = torch.Generator().manual_seed(4)
+    fine = normalize(torch.randn(1, 32, 8, 10, generator=generator), dim=1)
+    moved = torch.roll(fine, 1, dims=3)
+    config = replace(CONFIG, fine_channels=32)
+    soft = torch.zeros(1, 1, 16, 20)
+    soft[:, :, 4:12, 6:12] = 1
+    flat = torch.zeros(1, config.key_channels, 4, 5)
+    value = torch.cat((torch.zeros(1, 4, 4, 5), to_cells(soft[0], 16)), dim=1).flatten(2)[:, None, :, None]
+    key = torch.cat((flat, pixel_unshuffle(fine, 2)), dim=1).flatten(2)[:, :, None]
+    query = torch.cat((flat, pixel_unshuffle(moved, 2)), dim=1)
+    _, coarse = propagate(query, key, value, torch.ones(1, 1, 1), torch.ones(1, 1), config)
+    assert torch.equal(coarse[:, :, :, 2:] > 0.5, torch.roll(soft, 2, dims=3)[:, :, :, 2:] > 0.5)
