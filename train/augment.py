@@ -25,7 +25,7 @@ class ViewRange:
     flip: float = 0.5
 
 
-PLAIN = ViewRange(smallest=0.5, largest=1.0, turn=0.0)
+PLAIN = ViewRange(smallest=0.33, largest=1.0, turn=0.0)  # enlarged up to threefold, as frames are when served
 STRONG = ViewRange(smallest=0.4, largest=1.0, turn=25.0)
 
 

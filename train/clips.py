@@ -1,105 +1,194 @@
-"""Clips: any folder of videos -> frames to learn from.
+"""Clips: any folder of videos, or of folders of pictures -> frames to learn from.
 
 Each video is decoded once to its training size and kept as a memory-mapped .npy in a cache folder, so that epochs read
 pages instead of decoding and a data set larger than memory still trains. A video that cannot be decoded, or is too
-short or too small to learn from, is skipped by name and counted.
+short or too small to learn from, is skipped by name and counted, whatever it does to the decoder.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
-import av
-import cv2
 import numpy as np
 import numpy.typing as npt
-from rich.progress import track
 
 from maskstream.errors import VideoError
+from maskstream.pictures import PICTURE_SUFFIXES
+from maskstream.progress import progress
+from maskstream.video import list_pictures
+from train.decoder import Decoder, Limits
+from train.decoding import SHORTEST_CLIP, DecodeSettings
+from train.saving import SaveFailed
 
 Frames = npt.NDArray[np.uint8]  # [T, H, W, 3]
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".ts")
-SMALLEST_SIDE = 64  # pixels
-SHORTEST_CLIP = 8  # frames
+VIDEO_SUFFIXES = tuple(
+    ".mp4 .mov .mkv .avi .webm .m4v .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv".split()  # noqa: SIM905
+)
+MOST_DECODERS = 8  # at a time; a disk feeds no more
+CACHE_VERSION = 2  # of what a cached file holds
+_PNG_SIGNATURE, _PNG_COLOUR_TYPE, _PALETTE = b"\x89PNG\r\n\x1a\n", 25, 3
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One decoded video; `frames` is memory-mapped."""
+    """Consecutive frames to learn from; `frames` is memory-mapped."""
 
     name: str
     frames: Frames
 
 
-def find_videos(paths: Sequence[Path]) -> list[Path]:
-    """All video files in the given files and folders (recursively), in a stable order. Raises VideoError for none."""
+@dataclass(frozen=True)
+class Footage:
+    """What was decoded: name and .npy of each video; a line for each video that was skipped, or not used whole."""
+
+    files: tuple[tuple[str, Path], ...]
+    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def find_sources(paths: Sequence[Path], leave_out: Path | None = None) -> list[Path]:
+    """All videos in the given files and folders (recursively), in a stable order.
+
+    A folder without videos that holds at least `SHORTEST_CLIP` pictures is one clip. Files given by name are taken
+    whatever they are called; what lies under `leave_out` or begins with a dot is not. Raises VideoError for none.
+    """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+            for folder in _folders(path, leave_out):
+                found += _sources_in(folder)
         elif path.is_file():
             found.append(path)
         else:
             raise VideoError(f"{path}: no such file or folder; --data takes videos or folders of videos")
     if not found:
-        raise VideoError(f"no video in {', '.join(map(str, paths))}; looked for {', '.join(VIDEO_SUFFIXES)}")
-    return found
+        raise VideoError(
+            f"no video in {', '.join(map(str, paths))}; looked for files ending in {', '.join(VIDEO_SUFFIXES)} "
+            f"and for folders of at least {SHORTEST_CLIP} pictures"
+        )
+    return list(dict.fromkeys(found))
 
 
-def load_clips(paths: Sequence[Path], cache: Path, short_side: int) -> tuple[list[Clip], list[str]]:
-    """Decoded clips and one line for each video that was skipped. Raises VideoError when nothing is left."""
-    clips, skipped = [], []
+def _folders(root: Path, leave_out: Path | None) -> Iterator[Path]:
+    """The folder and all below it, links followed, none twice."""
+    seen = {leave_out.resolve()} if leave_out else set()
+    for name, below, _ in os.walk(root, followlinks=True):
+        below[:] = sorted(one for one in below if not one.startswith("."))
+        folder = Path(name)
+        if folder.resolve() in seen:
+            below.clear()
+            continue
+        seen.add(folder.resolve())
+        yield folder
+
+
+def _sources_in(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_dir())
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    pictures = sum(path.suffix.lower() in PICTURE_SUFFIXES for path in files)
+    return videos or ([folder] if pictures >= SHORTEST_CLIP else [])
+
+
+def decode_all(paths: Sequence[Path], cache: Path, settings: DecodeSettings) -> Footage:
+    """Decode what is not in the cache yet, several videos at a time. The folder above the cache is not searched.
+
+    Raises VideoError, listing why, when nothing is left to learn from; SaveFailed when the cache cannot be written.
+    """
+    sources = find_sources(paths, cache.parent)
     cache.mkdir(parents=True, exist_ok=True)
-    for video in track(find_videos(paths), description="decoding videos", transient=True):
-        try:
-            clips.append(Clip(video.stem, _cached(video, cache, short_side)))
-        except VideoError as error:
-            skipped.append(str(error))
-    if not clips:
+    answers = _decoded(sources, cache, settings)
+    files = [(source.stem, made) for source, made, _ in answers if made]
+    skipped = [said for _, made, said in answers if not made]
+    if not files:
         raise VideoError("none of the videos can be learnt from:\n  " + "\n  ".join(skipped))
-    return clips, skipped
+    return Footage(tuple(files), tuple(skipped), tuple(said for _, made, said in answers if made and said))
 
 
-def _cached(video: Path, cache: Path, short_side: int) -> Frames:
-    stat = video.stat()
-    identity = f"{video.resolve()} {stat.st_size} {stat.st_mtime_ns} {short_side}"
-    path = cache / f"{video.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.npy"
-    if not path.exists():
-        frames = decode(video, short_side)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.save(file, frames)
-        partial.replace(path)
-    loaded: Frames = np.load(path, mmap_mode="r")
-    return loaded
+Answer = tuple[Path, Path | None, str]  # source; its .npy, if it can be used; what there is to say
 
 
-def decode(video: Path, short_side: int) -> Frames:
-    """All frames, their short side at most `short_side` pixels. Raises VideoError naming the file and the reason."""
-    frames = []
+def _decoded(sources: Sequence[Path], cache: Path, settings: DecodeSettings) -> list[Answer]:
+    workers = min(len(sources), MOST_DECODERS, len(os.sched_getaffinity(0)))
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (workers + 1)
+    free: SimpleQueue[Decoder] = SimpleQueue()
+
+    def one(source: Path) -> Answer:
+        decoder = free.get()
+        try:
+            return _cached(source, cache, settings, decoder)
+        finally:
+            free.put(decoder)
+
+    with ExitStack() as closing:
+        decoders = [closing.enter_context(Decoder(Limits(memory_bytes=memory_bytes))) for _ in range(workers)]
+        for decoder in decoders:
+            free.put(decoder)
+        pool = closing.enter_context(ThreadPoolExecutor(workers))
+        closing.callback(pool.shutdown, wait=False, cancel_futures=True)
+        for decoder in decoders:
+            closing.callback(decoder.stop)  # first of all, so that Ctrl-C need not wait for the longest video
+        advance = closing.enter_context(progress("decoding", len(sources), "videos"))
+        return [_counted(answer, advance) for answer in pool.map(one, sources)]
+
+
+def _counted(answer: Answer, advance: Callable[[], None]) -> Answer:
+    advance()
+    return answer
+
+
+def _cached(source: Path, cache: Path, settings: DecodeSettings, decoder: Decoder) -> Answer:
     try:
-        with av.open(str(video)) as container:
-            if not container.streams.video:
-                raise VideoError(f"{video}: holds no video stream")
-            for frame in container.decode(video=0):
-                frames.append(_shrink(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), short_side))
-    except (av.FFmpegError, OSError) as error:
-        if len(frames) < SHORTEST_CLIP:
-            raise VideoError(f"{video}: cannot be decoded ({error})") from error
-    if len(frames) < SHORTEST_CLIP:
-        raise VideoError(f"{video}: {len(frames)} frames; at least {SHORTEST_CLIP} are needed")
-    frames = [frame for frame in frames if frame.shape == frames[0].shape]
-    if min(frames[0].shape[:2]) < SMALLEST_SIDE:
-        raise VideoError(f"{video}: {frames[0].shape[1]}x{frames[0].shape[0]}; sides of {SMALLEST_SIDE} are needed")
-    return np.stack(frames)
+        target = cache / f"{source.stem}-{_identity(source, settings)}.npy"
+        note = "" if _is_whole(target) else decoder.decode(source, target, settings)
+    except VideoError as error:
+        return source, None, str(error)
+    except OSError as error:
+        raise SaveFailed(
+            f"cannot write {cache} ({error.strerror}); free space there and begin again, what was decoded is kept"
+        ) from error
+    return source, target, note
 
 
-def _shrink(frame: Frames, short_side: int) -> Frames:
-    height, width = frame.shape[:2]
-    scale = short_side / min(height, width)
-    if scale >= 1:
-        return frame
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+def _identity(source: Path, settings: DecodeSettings) -> str:
+    """Changes with the file and with what is made of it. Raises VideoError for what cannot be a clip at all."""
+    try:
+        parts = list_pictures(source) if source.is_dir() else [source]
+        if source.is_dir() and _has_palette(parts[0]):
+            raise VideoError(f"{source}: pictures with a palette are masks; expected photographs")
+        stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in parts]
+    except OSError as error:
+        raise VideoError(f"{source}: cannot be read ({error.strerror})") from error
+    identity = f"{CACHE_VERSION} {source.resolve()} {stamps} {astuple(settings)}"
+    return hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def _has_palette(picture: Path) -> bool:
+    """Annotations of DAVIS and of its relatives are palette PNGs: labels, which nothing here may learn from."""
+    with picture.open("rb") as file:
+        head = file.read(_PNG_COLOUR_TYPE + 1)
+    return head.startswith(_PNG_SIGNATURE) and head[_PNG_COLOUR_TYPE:] == bytes([_PALETTE])
+
+
+def _is_whole(decoded: Path) -> bool:
+    """Whether the file is there and can be read; a power cut may leave one that cannot."""
+    try:
+        np.load(decoded, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
+
+
+def open_clips(files: Sequence[tuple[str, Path]]) -> list[Clip]:
+    """The clips of decoded videos; each run of frames of a long video is a clip of its own."""
+    clips = []
+    for name, path in files:
+        frames = np.load(path, mmap_mode="r")
+        runs = [(name, frames)] if frames.ndim == 4 else [(f"{name}#{i}", run) for i, run in enumerate(frames)]
+        clips += [Clip(one, run) for one, run in runs]
+    return clips

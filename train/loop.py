@@ -1,51 +1,68 @@
 """The run: correspondence, then rounds of clustering and mask learning, resumable at any step.
 
-Every random choice is drawn from (seed, stage, step), so a run that was stopped continues exactly as if it had not
-been. State is written whole or not at all. What is exported is the slow average of the weights (EMA).
+Every random choice is drawn from (seed, stage, step, item), and a step either happens whole or not at all, so a run
+that was stopped continues exactly as if it had not been. State is written whole or not at all. What is exported is the
+slow average of the weights (EMA), which is also what clusters.
 """
 
 import copy
+import math
+import signal
+import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 from maskstream.checkpoint import Checkpoint
 from maskstream.dataset import AnnotatedSequence
 from maskstream.engines.torch_networks import TorchNetworks
-from maskstream.errors import CheckpointError
+from maskstream.errors import CheckpointError, MaskstreamError
 from maskstream.model.segmenter import Segmenter
 from train.clips import Clip
-from train.clustering import PseudoWindow, cluster_clips, cluster_entropy
-from train.correspondence import correspondence_losses, sample_batch
+from train.clustering import PseudoWindow, cluster_report, pseudo_windows
+from train.compute import Compute, convolve_in_bf16, moved
+from train.descent import Descent
+from train.distributed import Group, synchronise_norms
 from train.evaluate import held_out_scores
-from train.journal import Journal
-from train.mask_learning import mask_losses, sample_mask_batch
+from train.figures import Figures
+from train.interruption import Interruption, Stopped
+from train.journal import Record
+from train.objectives import Correspondence, Lesson, Masks, MasksWithCorrespondence, Objective, is_loss
 from train.pictures import propagated_sheet, pseudo_mask_sheet
-from train.recipes import Recipe, StageSettings
+from train.prefetch import prefetched
+from train.recipes import Recipe
+from train.saving import SaveFailed, write_whole
+from train.stages import Stage, check, stages
 
-GRADIENT_NORM = 5.0
 
-Losses = dict[str, Tensor]
-Batch = TypeVar("Batch")
+class Diverged(MaskstreamError):
+    """A loss is not finite; the state before that is kept."""
 
 
 @dataclass
 class Position:
-    """Where a run stands: stage 0 is correspondence, stage n is the n-th round of mask learning."""
+    """Where a run stands: which stage of `train.stages`, and how many of its steps are done."""
 
     stage: int = 0
     step: int = 0
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a run computes: on what, beside which other processes, and how many threads prepare its batches."""
+
+    compute: Compute = field(default_factory=Compute)
+    group: Group = field(default_factory=Group)
+    threads: int = 1
+
+
 class Run:
-    """One training run in one folder."""
+    """One training run in one folder. Raises ValueError for a recipe that contradicts itself or cannot be shared."""
 
     def __init__(
         self,
@@ -53,22 +70,47 @@ class Run:
         clips: Sequence[Clip],
         out: Path,
         seed: int,
-        journal: Journal,
-        held_out: Sequence[AnnotatedSequence] = (),
+        journal: Record,
+        place: Place = Place(),
     ) -> None:
+        check(recipe)
         self.recipe, self.clips, self.out, self.seed, self.journal = recipe, clips, out, seed, journal
-        self.held_out = held_out
+        self.place, self._group = place, place.group
+        self.stages = stages(recipe)
+        self._check_shares()
         torch.manual_seed(seed)
-        self.segmenter = Segmenter(recipe.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.segmenter = Segmenter(recipe.model).to(place.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.segmenter).eval()
+        synchronise_norms(self.segmenter, self._group)
+        if place.compute.precision == "bf16":
+            convolve_in_bf16(self.segmenter)
         self.position = Position()
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._optimizer_state: dict[str, Any] | None = None
+        self.figures = Figures()
+        self.interruption = Interruption()
+        self._seconds_before, self._sat_down = 0.0, time.monotonic()  # what earlier sittings took; when this one began
+        self._origin: dict[str, Any] = {}
+        self._descent: Descent | None = None
+        self._saved_descent: dict[str, Any] | None = None  # to be restored when the stage begins
+        self._clusterer: dict[str, Any] | None = None  # weights of the encoder whose pseudo masks this stage learns
+        self._within_step = False
 
     @property
     def state_path(self) -> Path:
         """All that is needed to go on."""
         return self.out / "state.pt"
+
+    @property
+    def seconds(self) -> float:
+        """How long this run has taken so far, all sittings together."""
+        return self._seconds_before + time.monotonic() - self._sat_down
+
+    @property
+    def where(self) -> str:
+        """Where the run stands, in words."""
+        if self.position.stage == len(self.stages):
+            return "at the end"
+        stage = self.stages[self.position.stage]
+        return f"{stage.name}, step {self.position.step} of {stage.settings.steps}"
 
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Begin with the weights of another run instead of random ones. Raises CheckpointError for other sizes."""
@@ -83,179 +125,166 @@ class Run:
         self.average.load_state_dict(weights)
 
     def resume(self) -> None:
-        """Continue from `state_path`."""
-        state = torch.load(self.state_path, map_location="cpu", weights_only=True)
-        self.segmenter.load_state_dict(state["segmenter"])
-        self.average.load_state_dict(state["average"])
+        """Continue from `state_path`, with any number of processes. Raises CheckpointError when it cannot be read."""
+        try:
+            state = torch.load(self.state_path, map_location="cpu", weights_only=True)
+            self.segmenter.load_state_dict(state["segmenter"])
+            self.average.load_state_dict(state["average"])
+        except Exception as error:  # torch raises many types for a damaged file
+            raise CheckpointError(
+                f"{self.state_path}: this recipe cannot go on from it ({type(error).__name__}: {error}); "
+                "resume with the recipe it was made with, or begin again with --resume-from its checkpoint.pt"
+            ) from error
         self.position = Position(**state["position"])
-        self._optimizer_state = state["optimizer"]
+        self.figures = Figures(state["figures"])
+        self._seconds_before = state["seconds"]
+        self._saved_descent, self._clusterer = state["descent"], state["clusterer"]
 
-    def save(self, provenance: dict[str, Any]) -> None:
-        """State to go on from, and the checkpoint to export, each written whole or not at all."""
+    def save(self) -> None:
+        """State to go on from, and the checkpoint to export. Raises SaveFailed; the files before are then kept."""
+        if not self._group.leads:
+            return
         half = {n: t.half() if t.is_floating_point() else t for n, t in self.average.state_dict().items()}
-        Checkpoint(half, self.recipe.model, provenance).save(
-            self.out / "checkpoint.pt"
-        )  # first: a state without one cannot be resumed
+        origin = self._origin | {"gates": self.figures.gates} if self.figures.gates else self._origin
+        checkpoint = Checkpoint({name: tensor.cpu() for name, tensor in half.items()}, self.recipe.model, origin)
+        write_whole(self.out / "checkpoint.pt", checkpoint.save)  # first: a state without one cannot be resumed
         state = {
             "segmenter": self.segmenter.state_dict(),
             "average": self.average.state_dict(),
             "position": vars(self.position),
-            "optimizer": self._optimizer.state_dict() if self._optimizer else None,
+            "figures": self.figures.state(),
+            "seconds": self.seconds,
+            "descent": self._descent.state() if self._descent else self._saved_descent,
+            "clusterer": self._clusterer,
         }
-        partial = self.state_path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.state_path)
+        write_whole(self.state_path, lambda path: torch.save(state, path))
 
-    def learn(self, provenance: dict[str, Any]) -> None:
-        """Run to the end of the recipe from wherever the run stands; saves as it goes and when interrupted."""
+    def learn(self, origin: dict[str, Any], held_out: Sequence[AnnotatedSequence] = ()) -> None:
+        """Run to the end of the recipe from wherever the run stands; saves as it goes and when interrupted.
+
+        `origin` goes into the checkpoint. With `held_out`, J&F after each stage. Raises Stopped, Diverged, WorkerLost,
+        and SaveFailed when the last save fails; one that fails on the way is said, and tried again.
+        """
+        self._origin, self._sat_down = origin, time.monotonic()
+        self._group.follow_first(self.segmenter)
+        self._group.follow_first(self.average)
         try:
-            while self.position.stage <= self.recipe.rounds:
-                self._stage(provenance)
-                self._gate(provenance)
+            self._save_if_possible()
+            while self.position.stage < len(self.stages):
+                stage = self.stages[self.position.stage]
+                self._learn_stage(stage)
+                self._gate(stage, held_out)
+                self._descent = self._saved_descent = self._clusterer = None
                 self.position = Position(self.position.stage + 1, 0)
-                self._optimizer = self._optimizer_state = None
-        finally:
-            self.save(provenance)
+                self._save_if_possible()
+        except BaseException:
+            if not self._within_step:  # else the state of the last save is the one to go on from
+                self.save()
+            raise
+        self.save()
 
-    def _gate(self, provenance: dict[str, Any]) -> None:
+    def _check_shares(self) -> None:
+        recipe = self.recipe
+        self._group.share(recipe.correspondence.clips, "correspondence.clips")
+        if recipe.rounds:
+            self._group.share(recipe.masks.clips, "masks.clips")
+        if recipe.masks_correspondence_weight > 0:
+            self._group.share(recipe.masks_correspondence_clips, "masks_correspondence_clips")
+
+    def _learn_stage(self, stage: Stage) -> None:
+        windows = self._windows(stage) if stage.learns_masks else []
+        self._steps(stage, self._objective(stage, windows))
+        if stage.learns_masks:
+            self._group.once(lambda: self._show_propagated(stage, windows))
+
+    def _objective(self, stage: Stage, windows: Sequence[PseudoWindow]) -> Objective:
+        recipe, lesson = self.recipe, Lesson(self.clips, (self.seed, self.position.stage), self._group)
+        before = stage.correspondence_steps_before
+        if not stage.learns_masks:
+            return Correspondence(lesson, recipe.correspondence, before)
+        masks = Masks(lesson, recipe.masks, windows)
+        if recipe.masks_correspondence_weight == 0:
+            return masks
+        few = replace(recipe.correspondence, clips=recipe.masks_correspondence_clips)
+        return MasksWithCorrespondence(masks, Correspondence(lesson, few, before), recipe.masks_correspondence_weight)
+
+    def _windows(self, stage: Stage) -> list[PseudoWindow]:
+        """Pseudo masks of this round by the average as it was when the round began; process 0 makes them for all."""
+        if self._clusterer is None:
+            self._clusterer = copy.deepcopy(self.average.frame_encoder.state_dict())
+        encoder = copy.deepcopy(self.average.frame_encoder)
+        encoder.load_state_dict(self._clusterer)
+        seed, folder = (self.seed, self.position.stage), self.out / "pseudo_masks"
+
+        def windows() -> list[PseudoWindow]:
+            return pseudo_windows(encoder, self.clips, self.recipe.clustering, seed, folder)
+
+        def make() -> None:
+            made = windows()
+            self.journal.scalars(cluster_report(made), stage.round)
+            self.journal.picture(f"pseudo_masks_{stage.round}", pseudo_mask_sheet(made, self.clips))
+
+        self._group.once(make)
+        return windows()  # from the cache
+
+    def _show_propagated(self, stage: Stage, windows: Sequence[PseudoWindow]) -> None:
+        networks = TorchNetworks(self.average, str(self.place.compute.device))
+        self.journal.picture(f"propagated_masks_{stage.round}", propagated_sheet(networks, windows, self.clips))
+
+    def _gate(self, stage: Stage, held_out: Sequence[AnnotatedSequence]) -> None:
         """J&F after a stage, on the curves and in the provenance; nothing without held-out sequences."""
-        if not self.held_out:
+        if not held_out:
             return
-        scores = held_out_scores(self.average, self.held_out)
-        print(f"after stage {self.position.stage}: J&F " + ", ".join(f"{k} {v}" for k, v in scores.items()), flush=True)
+        scores = self._group.once(lambda: held_out_scores(self.average, held_out))
+        self.journal.say(f"after {stage.name}: J&F " + ", ".join(f"{kind} {value}" for kind, value in scores.items()))
         self.journal.scalars({f"gate/{kind}": value for kind, value in scores.items()}, self.position.stage)
-        provenance.setdefault("gates", []).append({"stage": self.position.stage, **scores})
+        self.figures.gates.append({"stage": self.position.stage, "name": stage.name, **scores})
 
-    def _stage(self, provenance: dict[str, Any]) -> None:
-        if self.position.stage == 0:
-            rate = {"frame_encoder": 1.0}
-            self._steps(
-                "correspondence",
-                self.recipe.correspondence_stage,
-                rate,
-                self._sample_correspondence,
-                self._correspond,
-                provenance,
-            )
-            return
-        windows = self._windows(self.position.stage)
-        rates = {"mask_encoder": 1.0, "mask_decoder": 1.0, "frame_encoder": self.recipe.masks.encoder_rate}
-
-        def sample(rng: np.random.Generator) -> Any:
-            return sample_mask_batch(rng, self.clips, windows, self.recipe.masks)
-
-        stage = self.position.stage
-        self._steps(f"masks{stage}", self.recipe.mask_stage, rates, sample, self._segment, provenance)
-        sheet = propagated_sheet(TorchNetworks(self.average), windows, self.clips)
-        self.journal.picture(f"propagated_masks_{stage}", sheet)
-
-    def _sample_correspondence(self, rng: np.random.Generator) -> Any:
-        return sample_batch(rng, list(self.clips), self.recipe.correspondence)
-
-    def _correspond(self, batch: Any) -> Losses:
-        self.segmenter.train()
-        encoder = self.segmenter.frame_encoder
-        views = torch.cat((batch.first, batch.other, batch.first_again, batch.other_again))
-        key = encoder.key(encoder.backbone(views)[-1]).flatten(2)
-        first, other, first_again, other_again = key.chunk(4)
-        keys = (first, other, first_again, other_again)
-        return correspondence_losses(keys, batch, self.recipe.correspondence, self.position.step)
-
-    def _segment(self, batch: Any) -> Losses:
-        self.segmenter.train()
-        encoder = self.segmenter.frame_encoder
-        for part in (encoder.stem, encoder.stages, encoder.key_head):
-            part.eval()  # batch statistics of pasted pictures are not those of frames
-        return mask_losses(self.segmenter, batch, self.recipe.masks)
-
-    def _windows(self, stage: int) -> list[PseudoWindow]:
-        """Pseudo masks of this round, made once by the averaged encoder and kept in the run's folder."""
-        path = self.out / f"pseudo_masks_{stage}.pt"
-        if path.exists():
-            return [PseudoWindow(w["clip"], tuple(w["frames"]), w["labels"].numpy()) for w in torch.load(path)]
-        rng = np.random.default_rng([self.seed, stage])
-        self.average.eval()
-        windows = cluster_clips(self.average.frame_encoder, self.clips, self.recipe.clustering, rng)
-        records = [
-            {"clip": w.clip, "frames": list(w.frame_indices), "labels": torch.from_numpy(w.labels)} for w in windows
-        ]
-        torch.save(records, path)
-        self.journal.scalars(
-            {"clusters/windows": len(windows), "clusters/entropy_bits": cluster_entropy(windows)}, stage
-        )
-        self.journal.picture(f"pseudo_masks_{stage}", pseudo_mask_sheet(windows, self.clips))
-        return windows
-
-    def _steps(
-        self,
-        name: str,
-        settings: StageSettings,
-        rates: dict[str, float],
-        sample: Callable[[np.random.Generator], Batch],
-        losses_of: Callable[[Batch], Losses],
-        provenance: dict[str, Any],
-    ) -> None:
-        self._optimizer = self._new_optimizer(rates, settings)
-        saved = time.monotonic()
-        with ThreadPoolExecutor(1) as pool, self.journal.stage(name, settings.steps) as progress:
-            batch: Future[Batch] = pool.submit(sample, self._rng())
-            while self.position.step < settings.steps:
-                current = batch.result()
-                torch.manual_seed(hash((self.seed, self.position.stage, self.position.step)) % 2**63)
-                losses = losses_of(current)
-                self._descend(losses, settings)
-                self.position.step += 1
-                batch = pool.submit(sample, self._rng())
-                progress(self.position.step, {key: float(value.detach()) for key, value in losses.items()})
+    def _steps(self, stage: Stage, objective: Objective) -> None:
+        descent = Descent(self.segmenter, self.average, stage.settings, objective.rate)
+        if self._saved_descent:
+            descent.restore(self._saved_descent)
+        self._descent, saved = descent, time.monotonic()
+        batches = prefetched(objective.sample, self.position.step, stage.settings.steps, self.place.threads)
+        with (
+            closing(batches),
+            self.journal.stage(stage.name, stage.settings.steps) as report,
+            self.interruption.deferred(),
+        ):
+            for batch in batches:
+                figures = self._step(descent, objective, batch, stage)
+                report(self.position.step, figures)
                 if time.monotonic() - saved > self.recipe.save_seconds:
-                    self.save(provenance)
+                    self._save_if_possible()
                     saved = time.monotonic()
+                self._stop_if_asked()
 
-    def _rng(self) -> np.random.Generator:
-        return np.random.default_rng([self.seed, self.position.stage, self.position.step])
+    def _step(self, descent: Descent, objective: Objective, batch: Any, stage: Stage) -> dict[str, float]:
+        """One step, the same in all processes; the figures are means over the whole batch."""
+        self._within_step = True
+        losses = objective.losses(self.segmenter, moved(batch, self.place.compute.device), self.position.step)
+        means = self._group.averaged(torch.stack([value.detach().float() for value in losses.values()])).tolist()
+        figures = dict(zip(losses, means, strict=True))
+        if not all(math.isfinite(value) for value in means):
+            raise Diverged(
+                f"the loss is not finite at step {self.position.step} of {stage.name} ({figures}); lower the learning "
+                "rate, for example by half with --set, and go on from the last state with --resume"
+            )
+        total = torch.stack([value for name, value in losses.items() if is_loss(name)]).sum()
+        descent.step(total, self.position.step, self._group, self.recipe.ema_decay)
+        self.position.step += 1
+        self.figures.add(stage.name, figures)
+        self._within_step = False
+        return figures
 
-    def _new_optimizer(self, rates: dict[str, float], settings: StageSettings) -> torch.optim.Optimizer:
-        self.segmenter.zero_grad()  # what the last stage left on weights that now rest must not count in the norm
-        groups: list[dict[str, Any]] = []
-        for name, parameter in self.segmenter.named_parameters():
-            rate = rates.get(name.split(".")[0], 0.0)
-            if ".context_head" in name or ".skip" in name:
-                rate = 1.0 if self.position.stage else 0.0  # heads of the mask networks that live in the frame encoder
-            parameter.requires_grad_(rate > 0)
-            if rate > 0:
-                decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-                groups.append({"params": [parameter], "weight_decay": decay, "rate": rate})
-        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-        if self._optimizer_state:
-            optimizer.load_state_dict(self._optimizer_state)
-            self._optimizer_state = None
-        return optimizer
+    def _save_if_possible(self) -> None:
+        try:
+            self.save()
+        except SaveFailed as error:
+            print(f"warning: {error}; learning goes on, and saving is tried again", file=sys.stderr, flush=True)
 
-    def _descend(self, losses: Losses, settings: StageSettings) -> None:
-        assert self._optimizer is not None
-        total = torch.stack([value for key, value in losses.items() if not key.startswith("iou")]).sum()
-        if not torch.isfinite(total):
-            raise FloatingPointError(f"the loss is not finite at step {self.position.step}; lower the learning rate")
-        step_rate = learning_rate(self.position.step, settings)
-        for group in self._optimizer.param_groups:
-            group["lr"] = step_rate * group["rate"]
-        self._optimizer.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_([p for p in self.segmenter.parameters() if p.grad is not None], GRADIENT_NORM)
-        self._optimizer.step()
-        self._average_weights()
-
-    @torch.no_grad()
-    def _average_weights(self) -> None:
-        decay = min(self.recipe.ema_decay, (self.position.step + 1) / (self.position.step + 10))
-        for slow, fast in zip(self.average.parameters(), self.segmenter.parameters(), strict=True):
-            slow.lerp_(fast, 1 - decay)
-        for slow, fast in zip(self.average.buffers(), self.segmenter.buffers(), strict=True):
-            slow.copy_(fast)
-
-
-def learning_rate(step: int, settings: StageSettings) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth."""
-    warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    cosine = 0.5 * (1 + np.cos(np.pi * step / max(1, settings.steps)))
-    return float(settings.learning_rate * warm * max(0.01, cosine))
+    def _stop_if_asked(self) -> None:
+        """All processes stop after the same step, whichever of them was asked."""
+        asked = torch.tensor(float(self.interruption.asked > 0), device=self.place.compute.device)
+        if self._group.averaged(asked) > 0:
+            raise Stopped(self.interruption.asked or signal.SIGTERM)

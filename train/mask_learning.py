@@ -6,8 +6,8 @@ into memory is sometimes the truth, sometimes the model's own prediction, and so
 learns to repair what it reads instead of echoing it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, cross_entropy, one_hot
 
 from maskstream.model.config import MASK_STRIDE
+from maskstream.model.propagation import propagate
 from maskstream.model.segmenter import Features, Segmenter, soft_aggregate
 from train.augment import PLAIN, look, sample_view
 from train.clips import Clip
@@ -32,37 +33,66 @@ class MaskSettings:
 
     clips: int = 4
     side: int = 224
-    context_frames: int = 3  # memory frames when the last frame is segmented
-    objects: int = 3
+    context_frames: int = 5  # memory frames when the last frame is segmented: as many as a served bank holds
+    scored_frames: int = 3  # the last ones of a sample are learnt from; those before only fill the memory
+    objects: int = 5
     paste_share: float = 0.6
     blob_share: float = 0.5  # of the pasted things
     distractor_share: float = 0.3
     frame_gap: int = 4
-    predicted_share: float = 0.9
-    deform_share: float = 0.4
+    predicted_share: float = 0.8  # of the memory frames that hold the model's own mask, the others the truth
+    deform_share: float = 0.3
+    refine_passes: int = 1  # learnt; how many are served is the model's own setting
     dice_weight: float = 0.5
     encoder_rate: float = 0.0  # learning rate of the frame encoder's backbone and key, relative; 0 leaves it as it is
 
 
 @dataclass(frozen=True)
 class MaskBatch:
-    """uint8 frames [B, F, S, S, 3], label maps [B, F, S, S] with 0..O, DOUBT and IGNORE, frame indices [B, F]."""
+    """uint8 frames [B, F, S, S, 3], label maps [B, F, S, S] with 0..O, DOUBT and IGNORE, frame indices [B, F].
+
+    What chance decides in the losses is part of the batch: `predicted` [B, F] whether a memory frame holds the model's
+    own mask, `deformed` [B, F] how it is spoilt (0 not, 1 grown, 2 shrunk, 3 shifted), `shifts` [B, F, 2] by how
+    many cells.
+    """
 
     frames: Tensor
     labels: Tensor
     indices: Tensor
+    predicted: Tensor
+    deformed: Tensor
+    shifts: Tensor
+
+    def to(self, device: torch.device | str) -> "MaskBatch":
+        """The batch on another device."""
+        return MaskBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
 def sample_mask_batch(
-    rng: np.random.Generator, clips: Sequence[Clip], windows: Sequence[PseudoWindow], settings: MaskSettings
+    rngs: Sequence[np.random.Generator],
+    clips: Sequence[Clip],
+    windows: Sequence[PseudoWindow],
+    settings: MaskSettings,
 ) -> MaskBatch:
-    """Clustered windows and clips with pasted objects, mixed; without any window all samples are pasted."""
+    """Clustered windows and clips with pasted objects, mixed; without any window all samples are pasted.
+
+    Each sample comes from one of `rngs` alone, so that processes can share a batch.
+    """
     items = []
-    for _ in range(settings.clips):
+    for rng in rngs:
         pasted = not windows or rng.random() < settings.paste_share
         make = _pasted_sample if pasted else _clustered_sample
-        items.append(make(rng, clips, windows, settings))
+        items.append((*make(rng, clips, windows, settings), *_chances(rng, settings)))
     return MaskBatch(*(torch.from_numpy(np.stack(parts)) for parts in zip(*items, strict=True)))
+
+
+def _chances(
+    rng: np.random.Generator, settings: MaskSettings
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """`predicted`, `deformed` and `shifts` of one sample."""
+    frames = settings.context_frames + 1
+    deformed = np.where(rng.random(frames) < settings.deform_share, rng.integers(1, len(_SPOILERS), frames), 0)
+    return rng.random(frames) < settings.predicted_share, deformed, rng.integers(-2, 3, (frames, 2))
 
 
 Sample = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]]
@@ -72,9 +102,9 @@ def _clustered_sample(
     rng: np.random.Generator, clips: Sequence[Clip], windows: Sequence[PseudoWindow], settings: MaskSettings
 ) -> Sample:
     window = windows[int(rng.integers(len(windows)))]
-    order = np.arange(len(window.frame_indices))[: settings.context_frames + 1]
+    order = _there_and_back(len(window.frame_indices), settings.context_frames + 1)
     if rng.random() < 0.5:
-        order = order[::-1]
+        order = len(window.frame_indices) - 1 - order
     view = sample_view(rng, (window.labels.shape[1], window.labels.shape[2]), settings.side, PLAIN)
     clip_frames = clips[window.clip].frames
     frames = np.stack([look(clip_frames[window.frame_indices[i]], view, settings.side) for i in order])
@@ -82,8 +112,16 @@ def _clustered_sample(
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     warped = [cv2.warpAffine(window.labels[i], view, size, flags=flags, borderValue=IGNORE) for i in order]
     labels = np.stack([np.asarray(label_map, np.uint8) for label_map in warped])
-    indices = np.array([window.frame_indices[i] for i in order], np.float32)
-    return frames, _pick_objects(rng, labels, settings.objects), np.abs(indices - indices[0])
+    gap = abs(window.frame_indices[-1] - window.frame_indices[0]) / max(1, len(window.frame_indices) - 1)
+    indices = gap * np.arange(len(order), dtype=np.float32)  # a memory's age grows on the way back too
+    return frames, _pick_objects(rng, labels, settings.objects), indices.astype(np.float32)
+
+
+def _there_and_back(length: int, count: int) -> npt.NDArray[np.int64]:
+    """`count` positions 0, 1, ... to the end of a window and back again."""
+    period = max(1, 2 * (length - 1))
+    position = np.arange(count) % period
+    return np.minimum(position, period - position) if length > 1 else np.zeros(count, np.int64)
 
 
 def _pick_objects(rng: np.random.Generator, labels: npt.NDArray[np.uint8], most: int) -> npt.NDArray[np.uint8]:
@@ -133,8 +171,11 @@ def _cutout(
 
 
 def mask_losses(segmenter: Segmenter, batch: MaskBatch, settings: MaskSettings) -> dict[str, Tensor]:
-    """Cross-entropy and Dice over the frames after the first; for the record, IoU of the decoded and coarse masks."""
-    samples, frames = batch.frames.shape[:2]
+    """Cross-entropy and Dice of the scored frames; for the record, IoU of the decoded and coarse masks.
+
+    Each is a mean over samples of what each gives, so the mean over equal shares of a batch is that of the batch.
+    """
+    frames = batch.frames.shape[1]
     features = _features(segmenter, batch, settings)
     soft_BFOHW = _soft_labels(batch.labels, settings.objects)
     present_BO = soft_BFOHW[:, 0].flatten(2).amax(dim=2) > 0.5
@@ -143,20 +184,33 @@ def mask_losses(segmenter: Segmenter, batch: MaskBatch, settings: MaskSettings) 
     totals: dict[str, list[Tensor]] = {"ce": [], "dice": [], "iou_decoded": [], "iou_coarse": []}
     for t in range(1, frames):
         current = Features(*(part[:, t] for part in features))
-        logits, coarse = segmenter.segment_logits(current, *memory.view(batch.indices, t))
-        logits = logits.masked_fill(~present_BO[:, :, None, None], -1e4)
-        target, known = _targets(batch.labels[:, t], present_BO)
-        totals["ce"].append(_cross_entropy(logits, target, known))
-        soft = soft_aggregate(logits)
-        totals["dice"].append(settings.dice_weight * _dice(soft, soft_BFOHW[:, t], known, present_BO))
-        totals["iou_decoded"].append(_iou(soft, soft_BFOHW[:, t], known, present_BO))
-        totals["iou_coarse"].append(_iou(coarse, soft_BFOHW[:, t], known, present_BO))
+        if t >= frames - settings.scored_frames:
+            passes, coarse = segmenter.segment_passes(current, memory.view(batch.indices, t), settings.refine_passes)
+            for name, value in _scored(passes, coarse, batch, soft_BFOHW[:, t], present_BO, t).items():
+                totals[name].append(value)
+        else:
+            with torch.no_grad():
+                coarse = propagate(current.key, *memory.view(batch.indices, t), segmenter.config)[1]
         if t + 1 < frames:
-            stored = torch.where(
-                torch.rand(samples, 1, 1, 1) < settings.predicted_share, soft.detach(), soft_BFOHW[:, t]
-            )
-            memory.append(t, _deformed(stored, settings.deform_share), present_BO)
-    return {name: torch.stack(values).mean() for name, values in totals.items()}
+            own_BOHW = torch.where(batch.predicted[:, t, None, None, None], coarse.detach(), soft_BFOHW[:, t])
+            memory.append(t, deformed(own_BOHW, batch.deformed[:, t], batch.shifts[:, t]), present_BO)
+    losses = {name: torch.stack(values).mean() for name, values in totals.items()}
+    losses["dice"] = settings.dice_weight * losses["dice"]
+    return losses
+
+
+def _scored(
+    passes: list[Tensor], coarse: Tensor, batch: MaskBatch, soft_BOHW: Tensor, present_BO: Tensor, frame: int
+) -> dict[str, Tensor]:
+    target, known = _targets(batch.labels[:, frame], present_BO)
+    passes = [logits.masked_fill(~present_BO[:, :, None, None], -1e4) for logits in passes]
+    answers = [soft_aggregate(logits) for logits in passes]
+    return {
+        "ce": torch.stack([_cross_entropy(logits, target, known) for logits in passes]).mean(),
+        "dice": torch.stack([_dice(soft, soft_BOHW, known, present_BO) for soft in answers]).mean(),
+        "iou_decoded": _iou(answers[-1], soft_BOHW, known, present_BO),
+        "iou_coarse": _iou(coarse, soft_BOHW, known, present_BO),
+    }
 
 
 class _Memory:
@@ -185,7 +239,7 @@ def _features(segmenter: Segmenter, batch: MaskBatch, settings: MaskSettings) ->
     encoder = segmenter.frame_encoder
     with torch.set_grad_enabled(settings.encoder_rate > 0 and torch.is_grad_enabled()):
         map4, map8, top = encoder.backbone(batch.frames.flatten(0, 1))
-        key = encoder.key(top)
+        key = encoder.keys(map8, top)
     parts = (key, encoder.context_head(top), encoder.skip8_head(map8), encoder.skip4_head(map4))
     return Features(*(part.unflatten(0, batch.frames.shape[:2]) for part in parts))
 
@@ -207,8 +261,10 @@ def _targets(labels_BSS: Tensor, present_BO: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cross_entropy(logits_BOHW: Tensor, target_BHW: Tensor, known_BHW: Tensor) -> Tensor:
-    with_background = torch.cat((torch.zeros_like(logits_BOHW[:, :1]), logits_BOHW), dim=1)
-    return cross_entropy(with_background, target_BHW.masked_fill(~known_BHW, IGNORE), ignore_index=IGNORE)
+    with_background = torch.cat((torch.zeros_like(logits_BOHW[:, :1]), logits_BOHW), dim=1).float()
+    masked = target_BHW.masked_fill(~known_BHW, IGNORE)
+    each_BHW = cross_entropy(with_background, masked, ignore_index=IGNORE, reduction="none")
+    return (each_BHW.sum((1, 2)) / known_BHW.sum((1, 2)).clamp_min(1)).mean()
 
 
 def _overlap(soft: Tensor, truth: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,27 +275,32 @@ def _overlap(soft: Tensor, truth: Tensor, known: Tensor) -> tuple[Tensor, Tensor
 
 def _dice(soft: Tensor, truth: Tensor, known: Tensor, present_BO: Tensor) -> Tensor:
     both, total = _overlap(soft, truth, known)
-    loss = 1 - (2 * both + 1) / (total + 1)
-    return (loss * present_BO).sum() / present_BO.sum().clamp_min(1)
+    return _mean_present(1 - (2 * both + 1) / (total + 1), present_BO)
 
 
 @torch.no_grad()
 def _iou(soft: Tensor, truth: Tensor, known: Tensor, present_BO: Tensor) -> Tensor:
     both, total = _overlap((soft > 0.5).float(), (truth > 0.5).float(), known)
-    iou = (both + 1e-6) / (total - both + 1e-6)
-    return (iou * present_BO).sum() / present_BO.sum().clamp_min(1)
+    return _mean_present((both + 1e-6) / (total - both + 1e-6), present_BO)
 
 
-def _deformed(soft_BOHW: Tensor, share: float) -> Tensor:
-    """Some masks grown, shrunk or shifted by a cell or two, as a drifting memory would be."""
-    changed = soft_BOHW
-    kind = float(torch.rand(()))
-    if kind < 0.35:
-        changed = torch.nn.functional.max_pool2d(soft_BOHW, 3, 1, 1)
-    elif kind < 0.7:
-        changed = -torch.nn.functional.max_pool2d(-soft_BOHW, 3, 1, 1)
-    else:
-        shift = torch.randint(-2, 3, (2,)).tolist()
-        changed = torch.roll(soft_BOHW, shift, (2, 3))
-    changed = changed / changed.sum(dim=1, keepdim=True).clamp_min(1)  # grown neighbours still share a pixel
-    return torch.where(torch.rand(len(soft_BOHW), 1, 1, 1) < share, changed, soft_BOHW)
+def _mean_present(each_BO: Tensor, present_BO: Tensor) -> Tensor:
+    """Mean over samples of the mean over a sample's objects."""
+    return ((each_BO * present_BO).sum(1) / present_BO.sum(1).clamp_min(1)).mean()
+
+
+def deformed(soft_BOHW: Tensor, kind_B: Tensor, shift_B2: Tensor) -> Tensor:
+    """Masks grown, shrunk or shifted by a cell or two where `kind_B` says so, as a drifting memory would be."""
+    changed = []
+    for soft_OHW, kind, shift in zip(soft_BOHW, kind_B.tolist(), shift_B2.tolist(), strict=True):
+        spoilt = _SPOILERS[kind](soft_OHW, shift)
+        changed.append(spoilt / spoilt.sum(dim=0, keepdim=True).clamp_min(1))  # grown neighbours still share a pixel
+    return torch.stack(changed)
+
+
+_SPOILERS: tuple[Callable[[Tensor, list[int]], Tensor], ...] = (
+    lambda soft, shift: soft,
+    lambda soft, shift: torch.nn.functional.max_pool2d(soft, 3, 1, 1),
+    lambda soft, shift: -torch.nn.functional.max_pool2d(-soft, 3, 1, 1),
+    lambda soft, shift: torch.roll(soft, shift, (1, 2)),
+)

@@ -70,8 +70,8 @@ class Flight:
 
     @classmethod
     def random(cls, rng: np.random.Generator, cutout: Cutout, side: int) -> "Flight":
-        """Starts inside a square of `side` pixels, with the object a sixth to six tenths of it wide."""
-        scale = side * rng.uniform(0.18, 0.6) / max(cutout.alpha.shape)
+        """Starts inside a square of `side` pixels, the object from a few tokens to six tenths of it wide."""
+        scale = side * float(np.exp(rng.uniform(np.log(0.08), np.log(0.6)))) / max(cutout.alpha.shape)
         speed = rng.normal(0, 0.05 * side, 2)
         start = rng.uniform(0.2, 0.8, 2) * side
         return cls(start, speed, rng.uniform(-0.6, 0.6), rng.normal(0, 0.12), scale, float(np.exp(rng.normal(0, 0.06))))

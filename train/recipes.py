@@ -1,10 +1,11 @@
 """Recipes: functions that return one complete configuration. A recipe picks sizes and amounts; it holds no code."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from maskstream.model.config import ModelConfig
+from train.adaptation import AdaptationSettings
 from train.clustering import ClusterSettings
 from train.correspondence import CorrespondenceSettings
 from train.mask_learning import MaskSettings
@@ -33,9 +34,14 @@ class Recipe:
     correspondence_stage: StageSettings
     mask_stage: StageSettings
     rounds: int = 1  # of cluster -> mask learning after the correspondence stage
-    ema_decay: float = 0.995
+    correspondence_between_rounds: int = 0  # steps of correspondence before each round but the first
+    masks_correspondence_weight: float = 0.0  # above 0, correspondence goes on in the mask stages; see docs/training.md
+    masks_correspondence_clips: int = 4  # of the batch that it takes there
+    ema_decay: float = 0.995  # of the average that is exported, a step
     clip_short_side: int = 256  # pixels; training clips are shrunk to this
-    save_seconds: float = 120.0
+    clip_frames_max: int = 3000  # of a video; of a longer one, evenly spread runs of frames are kept
+    save_seconds: float = 120.0  # between two saves of the state
+    adaptation: AdaptationSettings = field(default_factory=AdaptationSettings)  # of runs with --resume-from
 
 
 def live_r18() -> Recipe:
@@ -43,10 +49,24 @@ def live_r18() -> Recipe:
     return Recipe(
         model=ModelConfig(name="live_r18"),
         correspondence=CorrespondenceSettings(),
-        clustering=ClusterSettings(),
+        clustering=ClusterSettings(method="spectral", stability=0.4, contrast=1.2),  # whole things; see train/LOG.md
         masks=MaskSettings(dice_weight=0.0),  # it pays for masks that are too large where the truth is unsure
         correspondence_stage=StageSettings(steps=900, learning_rate=1.5e-3),
         mask_stage=StageSettings(steps=900, learning_rate=1e-3),
+    )
+
+
+def adapt_r18() -> Recipe:
+    """The shipped weights taken to other cameras: live_r18's networks, few steps, small ones; minutes on a CPU."""
+    live = live_r18()
+    return replace(
+        live,
+        model=replace(live.model, name="adapt_r18"),
+        correspondence=replace(live.correspondence, anchor_warmup_steps=0),  # the keys mean something already
+        clustering=replace(live.clustering, windows_per_clip=8),  # of few clips
+        correspondence_stage=StageSettings(steps=100, learning_rate=2e-4, warmup_steps=10),
+        mask_stage=StageSettings(steps=100, learning_rate=1e-4, warmup_steps=10),
+        ema_decay=0.98,
     )
 
 
@@ -58,6 +78,7 @@ def paper_r18() -> Recipe:
         widths=(64, 128, 256, 512),
         blocks=(2, 2, 2, 2),
         key_channels=128,
+        fine_channels=0,  # its tokens are fine already
         context_channels=512,
         value_channels=512,
         skip8_channels=128,
@@ -66,7 +87,9 @@ def paper_r18() -> Recipe:
     )
     return Recipe(
         model=model,
-        correspondence=CorrespondenceSettings(side=256, stride=8),
+        correspondence=CorrespondenceSettings(
+            side=256, stride=8, fine_weight=0.0, anchor_grid=8, reconstruction_weight=0.3, reconstruction_window=4
+        ),
         clustering=ClusterSettings(clusters=7),
         masks=MaskSettings(side=256),
         correspondence_stage=StageSettings(steps=20000, learning_rate=3e-4),
@@ -82,6 +105,7 @@ def tiny() -> Recipe:
         widths=(8, 16, 32),
         blocks=(1, 1, 1),
         key_channels=16,
+        fine_channels=8,
         context_channels=16,
         value_channels=16,
         skip8_channels=8,
@@ -101,7 +125,12 @@ def tiny() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"live_r18": live_r18, "paper_r18": paper_r18, "tiny": tiny}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "live_r18": live_r18,
+    "adapt_r18": adapt_r18,
+    "paper_r18": paper_r18,
+    "tiny": tiny,
+}
 
 
 def with_overrides(recipe: Recipe, assignments: list[str]) -> Recipe:

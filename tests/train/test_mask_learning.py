@@ -1,5 +1,7 @@
 """Mask learning: samples with true geometry, losses that ignore what is unknown and absent."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,16 +13,21 @@ from train.mask_learning import (
     MaskBatch,
     MaskSettings,
     _cross_entropy,
-    _deformed,
     _pick_objects,
     _soft_labels,
     _targets,
+    _there_and_back,
+    deformed,
     mask_losses,
     sample_mask_batch,
 )
 from train.recipes import tiny
 
-SETTINGS = MaskSettings(clips=3, side=64, context_frames=2)
+SETTINGS = MaskSettings(clips=3, side=64, context_frames=2, scored_frames=2, objects=3)
+
+
+def generators(count: int, seed: int = 0) -> list[np.random.Generator]:
+    return [np.random.default_rng([seed, index]) for index in range(count)]
 
 
 @pytest.fixture
@@ -36,8 +43,8 @@ def windows(clips: list[Clip]) -> list[PseudoWindow]:
 def test_samples_have_objects_in_their_first_frame(
     clips: list[Clip], windows: list[PseudoWindow], paste_share: float
 ) -> None:
-    settings = MaskSettings(clips=8, side=64, context_frames=2, paste_share=paste_share)
-    batch = sample_mask_batch(np.random.default_rng(0), clips, windows, settings)
+    settings = replace(SETTINGS, paste_share=paste_share)
+    batch = sample_mask_batch(generators(8), clips, windows, settings)
     assert batch.frames.shape == (8, 3, 64, 64, 3)
     assert batch.indices[:, 0].eq(0).all()
     labels = batch.labels.numpy()
@@ -46,7 +53,7 @@ def test_samples_have_objects_in_their_first_frame(
 
 
 def test_without_windows_everything_is_pasted(clips: list[Clip]) -> None:
-    batch = sample_mask_batch(np.random.default_rng(0), clips, [], SETTINGS)
+    batch = sample_mask_batch(generators(3), clips, [], SETTINGS)
     assert not (batch.labels == IGNORE).any()
 
 
@@ -95,12 +102,40 @@ def test_an_object_that_was_not_shown_at_first_is_background_later() -> None:
 
 
 def test_deformed_masks_still_share_each_pixel() -> None:
-    soft = torch.zeros(2, 2, 8, 8)
+    soft = torch.zeros(4, 2, 8, 8)
     soft[:, 0, :, :4] = 1
     soft[:, 1, :, 4:] = 1
-    for seed in range(10):
-        torch.manual_seed(seed)
-        assert _deformed(soft, share=1.0).sum(dim=1).max() <= 1 + 1e-6
+    spoilt = deformed(soft, torch.arange(4), torch.tensor([[0, 0], [0, 0], [0, 0], [0, 2]]))
+    assert spoilt.sum(dim=1).max() <= 1 + 1e-6
+    assert torch.equal(spoilt[0], soft[0])
+    assert spoilt[1, 0, 0].tolist() == [1, 1, 1, 0.5, 0.5, 0, 0, 0]
+    assert spoilt[2, 0, 0].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert spoilt[3, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
+
+
+def test_a_short_window_is_walked_there_and_back() -> None:
+    assert _there_and_back(4, 6).tolist() == [0, 1, 2, 3, 2, 1]
+    assert _there_and_back(1, 3).tolist() == [0, 0, 0]
+
+
+def test_a_sample_depends_on_its_own_generator_alone(clips: list[Clip], windows: list[PseudoWindow]) -> None:
+    """So that processes may share a batch."""
+    whole = sample_mask_batch(generators(4), clips, windows, SETTINGS)
+    halves = [sample_mask_batch(generators(4)[part], clips, windows, SETTINGS) for part in (slice(2), slice(2, 4))]
+    for name in ("frames", "labels", "indices", "predicted", "deformed", "shifts"):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(half, name) for half in halves]))
+
+
+def test_the_losses_of_equal_shares_average_to_those_of_the_batch(
+    clips: list[Clip], windows: list[PseudoWindow]
+) -> None:
+    segmenter = Segmenter(tiny().model).eval()
+    losses = [
+        mask_losses(segmenter, sample_mask_batch(generators(4)[part], clips, windows, SETTINGS), SETTINGS)
+        for part in (slice(4), slice(2), slice(2, 4))
+    ]
+    for name, value in losses[0].items():
+        torch.testing.assert_close((losses[1][name] + losses[2][name]) / 2, value, rtol=1e-4, atol=1e-6)
 
 
 def test_losses_teach_the_mask_networks_and_leave_the_encoder_frozen(
@@ -108,7 +143,7 @@ def test_losses_teach_the_mask_networks_and_leave_the_encoder_frozen(
 ) -> None:
     torch.manual_seed(0)
     segmenter = Segmenter(tiny().model)
-    batch = sample_mask_batch(np.random.default_rng(0), clips, windows, SETTINGS)
+    batch = sample_mask_batch(generators(3), clips, windows, SETTINGS)
     losses = mask_losses(segmenter, batch, SETTINGS)
     (losses["ce"] + losses["dice"]).backward()
     taught = {name.split(".")[0] for name, p in segmenter.named_parameters() if p.grad is not None}
@@ -121,11 +156,10 @@ def test_mask_learning_learns(clips: list[Clip], windows: list[PseudoWindow]) ->
     """Twenty-five steps on one batch bring the loss down by a third at least."""
     torch.manual_seed(0)
     segmenter = Segmenter(tiny().model)
-    batch: MaskBatch = sample_mask_batch(np.random.default_rng(0), clips, windows, SETTINGS)
+    batch: MaskBatch = sample_mask_batch(generators(3), clips, windows, SETTINGS)
     optimizer = torch.optim.Adam(segmenter.parameters(), lr=5e-3)
     totals = []
-    for step in range(25):
-        torch.manual_seed(step % 2)
+    for _ in range(25):
         losses = mask_losses(segmenter, batch, SETTINGS)
         total = losses["ce"] + losses["dice"]
         optimizer.zero_grad()
