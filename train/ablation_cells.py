@@ -52,7 +52,7 @@ class Training:
     @property
     def key(self) -> str:
         """Hexadecimal digits of all that the weights depend on but clips and seed."""
-        parts = ("model", "clustering", "masks", "mask_stage", "ema_decay")
+        parts: tuple[str, ...] = ("model", "clustering", "masks", "mask_stage", "ema_decay")
         if not self.learns_masks:
             parts = ("model", "correspondence", "correspondence_stage", "ema_decay")
         whole = asdict(self.recipe)

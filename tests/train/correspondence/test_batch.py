@@ -41,7 +41,13 @@ def test_shapes_and_types(clips: list[Clip]) -> None:
         "other_places": (2, 16, 2),
         "first_colours": (2, 16, 4, 2),
         "other_colours": (2, 16, 4, 2),
+        "fine_first_places": (2, 64, 2),
+        "fine_other_places": (2, 64, 2),
+        "fine_first_colours": (2, 64, 4, 2),
+        "fine_other_colours": (2, 64, 4, 2),
     }
+    without = sample_batch(generators(0, 1), clips, replace(ALL, fine_weight=0.0))
+    assert not [name for name in without.facts if name.startswith("fine_")]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import Tensor
 from maskstream.model.frame_encoder import FrameEncoder
 from train.clips import Clip
 from train.correspondence import (
+    FINE,
     CorrespondenceBatch,
     CorrespondenceSettings,
     active_learners,
@@ -104,14 +105,33 @@ def test_collapsed_keys_are_no_way_out(batch: CorrespondenceBatch) -> None:
     assert all(losses[name] > 1 for name in WEIGHTS if name != "reconstruction")
 
 
+def test_fine_keys_are_taught_by_the_learners_of_what_is_near(batch: CorrespondenceBatch) -> None:
+    """Each by the facts of its own grid, and in proportion to the weight of the fine terms."""
+    settings = replace(NONE, walk_weight=1.0, anchor_weight=1.0, fine_weight=0.5)
+    torch.manual_seed(0)
+    encoder = FrameEncoder(tiny().model)
+    keys = {}
+    for view, picture in batch.views.items():
+        _, map8, top = encoder.backbone(picture)
+        keys[view], keys[f"{FINE}{view}"] = encoder.key(top).flatten(2), encoder.fine_key(map8, top).flatten(2)
+    losses = correspondence_losses(keys, batch.facts, settings, LATE, dice())
+    assert sorted(losses) == ["anchors", "fine_walk", "walk"]
+    double = correspondence_losses(keys, batch.facts, replace(settings, fine_weight=1.0), LATE, dice())
+    torch.testing.assert_close(double["fine_walk"], 2 * losses["fine_walk"])
+    losses["fine_walk"].backward()  # type: ignore[no-untyped-call]
+    assert encoder.fine_head.weight.grad is not None
+    assert encoder.key_head[-1].weight.grad is None
+    assert "fine_walk" not in correspondence_losses(keys, batch.facts, replace(settings, fine_weight=0.0), LATE, dice())
+
+
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_a_small_network_learns_by_it(name: str, batch: CorrespondenceBatch) -> None:
     settings = replace(NONE, **{WEIGHTS[name]: 1.0})
     torch.manual_seed(0)
     encoder = FrameEncoder(tiny().model)
-    optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=3e-3)
     losses = []
-    for _ in range(12):
+    for _ in range(20):
         keys = {view: encoder.key(encoder.backbone(picture)[-1]).flatten(2) for view, picture in batch.views.items()}
         loss = correspondence_losses(keys, batch.facts, settings, LATE, dice())[name]
         optimizer.zero_grad()
