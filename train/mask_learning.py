@@ -214,7 +214,7 @@ def _scored(
 
 
 class _Memory:
-    """The slots filled so far, as `segment_logits` takes them."""
+    """The slots filled so far, as `segment_passes` takes them."""
 
     def __init__(self, segmenter: Segmenter, features: Features, first_BOHW: Tensor, present_BO: Tensor) -> None:
         self._segmenter, self._features = segmenter, features

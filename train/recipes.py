@@ -50,7 +50,8 @@ def live_r18() -> Recipe:
         model=ModelConfig(name="live_r18"),
         correspondence=CorrespondenceSettings(),
         clustering=ClusterSettings(method="spectral", stability=0.4, contrast=1.2),  # whole things; see train/LOG.md
-        masks=MaskSettings(dice_weight=0.0),  # it pays for masks that are too large where the truth is unsure
+        # Dice pays for masks that are too large where the truth is unsure; refinement that is not served is not learnt
+        masks=MaskSettings(dice_weight=0.0, refine_passes=0),
         correspondence_stage=StageSettings(steps=900, learning_rate=1.5e-3),
         mask_stage=StageSettings(steps=900, learning_rate=1e-3),
     )

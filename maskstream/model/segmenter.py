@@ -44,20 +44,16 @@ class Segmenter(nn.Module):
         self, features: Features, key_BKTN: Tensor, value_BOVTN: Tensor, valid_BOT: Tensor, age_BT: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Decoded and coarse soft masks [B, O, H/4, W/4]."""
-        logits, coarse = self.segment_logits(features, key_BKTN, value_BOVTN, valid_BOT, age_BT)
-        return soft_aggregate(logits), coarse
-
-    def segment_logits(
-        self, features: Features, key_BKTN: Tensor, value_BOVTN: Tensor, valid_BOT: Tensor, age_BT: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """As `segment`, before the objects compete: logits against a background whose logit is 0."""
         passes, coarse = self.segment_passes(features, (key_BKTN, value_BOVTN, valid_BOT, age_BT))
-        return passes[-1], coarse
+        return soft_aggregate(passes[-1]), coarse
 
     def segment_passes(
         self, features: Features, memory: tuple[Tensor, Tensor, Tensor, Tensor], passes: int | None = None
     ) -> tuple[list[Tensor], Tensor]:
-        """Logits after each pass and the coarse masks. Refinement encodes the decoded mask and decodes once more."""
+        """Logits after each pass, before the objects compete (the background's is 0), and the coarse masks.
+
+        A refinement pass encodes the decoded mask and decodes once more; by default as many as the model serves.
+        """
         readout_BOVP, coarse = propagate(features.key, *memory, self.config)
         like = features.context.dtype
         readout_BOVP, coarse_like = readout_BOVP.to(like), coarse.to(like)

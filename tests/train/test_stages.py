@@ -10,7 +10,9 @@ from train.stages import check, stages
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_makes_sense(name: str) -> None:
-    check(RECIPES[name]())
+    recipe = RECIPES[name]()
+    check(recipe)
+    assert len(stages(recipe)) == 1 + recipe.rounds
 
 
 def test_correspondence_comes_first_then_rounds_of_masks() -> None:

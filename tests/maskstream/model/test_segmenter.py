@@ -19,7 +19,9 @@ LIVE = ModelConfig(widths=(8, 8, 16), blocks=(1, 1, 1), **SMALL)
 PAPER = ModelConfig(stride=8, widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), **SMALL)
 
 
-def memory_of(segmenter: Segmenter, features: Features, soft: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def memory_of(
+    segmenter: Segmenter, features: Features, soft: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """A bank of one slot that holds this very frame."""
     value = segmenter.encode_mask(features.context, soft)[:, :, :, None]
     return features.key.flatten(2)[:, :, None], value, torch.ones(*soft.shape[:2], 1), torch.ones(len(soft), 1)
@@ -63,9 +65,9 @@ def test_objects_do_not_change_each_other_where_they_do_not_meet() -> None:
     one = torch.zeros(1, 1, 16, 16)
     one[..., 2:9, 2:9] = 1
     two = torch.cat((one, torch.zeros_like(one)), dim=1)
-    alone, _ = segmenter.segment_logits(features, *memory_of(segmenter, features, one))
-    beside, _ = segmenter.segment_logits(features, *memory_of(segmenter, features, two))
-    torch.testing.assert_close(beside[:, :1], alone, atol=1e-5, rtol=1e-4)
+    alone, _ = segmenter.segment_passes(features, memory_of(segmenter, features, one))
+    beside, _ = segmenter.segment_passes(features, memory_of(segmenter, features, two))
+    torch.testing.assert_close(beside[-1][:, :1], alone[-1], atol=1e-5, rtol=1e-4)
 
 
 def test_cells_and_back_is_the_identity() -> None:
