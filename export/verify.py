@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from maskstream import masks
 from maskstream.errors import MaskstreamError
+from maskstream.memory_bank import LAST_TRUST
 from maskstream.moving_shapes import render
 from maskstream.networks import F32, FrameFeatures, MemoryView, Networks, NetworkSpec, SoftMasks
 from maskstream.tracker import Prompt, Tracker
@@ -221,10 +222,11 @@ def _memory(
     values = [reference.encode_mask(features, _soft_masks(rng, case, features)) for features in encoded]
     tokens = case.grid[0] * case.grid[1]
     valid = np.array([[slot in held for slot in range(len(frames))] for held in case.slots], np.float32)
+    valid[:, -1] *= LAST_TRUST
     valid_BOT = np.repeat(valid[None], case.batch, axis=0)
-    held_BT = valid_BOT.max(axis=1)
+    held_BT = valid_BOT.max(axis=1) > 0
     key = np.stack([f.key.reshape(*f.key.shape[:2], tokens) for f in encoded], axis=2) * held_BT[:, None, :, None]
-    value = np.stack(values, axis=3) * valid_BOT[:, :, None, :, None]
+    value = np.stack(values, axis=3) * (valid_BOT > 0)[:, :, None, :, None]
     age = np.repeat(np.arange(len(frames), 0, -1, dtype=np.float32)[None], case.batch, axis=0)
     return MemoryView(key, value, valid_BOT, age)
 

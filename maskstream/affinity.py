@@ -1,10 +1,10 @@
 """The read-out in plain arithmetic: what every engine must compute, written to be read rather than to be fast.
 
     similarity(q, k) = query . key / temperature - distance^2 / (2 (start^2 + growth^2 age))
-    affinity         = softmax of the similarity over all tokens of all slots that hold something
+    affinity         = softmax of the similarity + log trust over all tokens of all slots that hold something
     read-out         = sum of affinity * value over the slots that hold the object, divided by the affinity they got
 
-    mass             = sum of exp(similarity - 1 / temperature): 1 for one perfect match at its own place
+    mass             = sum of trust * exp(similarity - 1 / temperature): 1 for one perfect match at its own place
 
 The read-out of tokens goes over all of a frame, the fine one only over what is `near`; their masks are joined in
 proportion to their masses. The networks compute the same with matrix products (maskstream/model/read_out.py and
@@ -40,25 +40,26 @@ def similarity(query_KP: F32, key_KTN: F32, age_T: F32, size: tuple[int, int], s
     return total
 
 
-def affinity(similarity_PTN: F32, held_T: F32) -> F32:
-    """Softmax over the tokens of the slots where `held_T` is 1; each position sums to 1."""
-    masked = np.where(held_T[None, :, None] > 0, similarity_PTN, -np.inf)
-    weight = np.exp(masked - masked.max(axis=(1, 2), keepdims=True))
+def affinity(similarity_PTN: F32, trust_T: F32) -> F32:
+    """Softmax over the tokens of all slots, each weighed by its trust, 0 where it is empty; each position sums to 1."""
+    masked = np.where(trust_T[None, :, None] > 0, similarity_PTN, -np.inf)
+    weight = trust_T[None, :, None] * np.exp(masked - masked.max(axis=(1, 2), keepdims=True))
     normalised: F32 = weight / weight.sum(axis=(1, 2), keepdims=True)
     return normalised
 
 
 def read_out(affinity_PTN: F32, value_OVTN: F32, valid_OT: F32) -> F32:
     """Read-out [O, V, P]; each object normalised over its own slots."""
-    mixed_OVP = np.einsum("ptn,ovtn,ot->ovp", affinity_PTN, value_OVTN, valid_OT)
-    mass_OP = np.einsum("ptn,ot->op", affinity_PTN, valid_OT)
+    held_OT = (valid_OT > 0).astype(np.float32)
+    mixed_OVP = np.einsum("ptn,ovtn,ot->ovp", affinity_PTN, value_OVTN, held_OT)
+    mass_OP = np.einsum("ptn,ot->op", affinity_PTN, held_OT)
     result: F32 = mixed_OVP / np.maximum(mass_OP, 1e-12)[:, None]
     return result
 
 
-def mass(similarity_PTN: F32, held_T: F32, temperature: float) -> F32:
+def mass(similarity_PTN: F32, trust_T: F32, temperature: float) -> F32:
     """Mass [P]: what the affinity was divided by, on a scale on which read-outs of other grids can be compared."""
-    weight = np.exp(similarity_PTN - 1 / temperature) * held_T[None, :, None]
+    weight = np.exp(similarity_PTN - 1 / temperature) * trust_T[None, :, None]
     total: F32 = weight.sum(axis=(1, 2))
     return total
 

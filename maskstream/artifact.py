@@ -17,7 +17,7 @@ from maskstream.errors import ArtifactError
 from maskstream.networks import NetworkSpec
 
 FORMAT = "maskstream-artifact"
-VERSION = 1
+VERSION = 2  # since `valid` is the trust in a slot
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
 GRAPHS = ("encode_frame", "encode_mask", "segment")

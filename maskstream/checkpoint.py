@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from maskstream.model.segmenter import Segmenter
 
 FORMAT = "maskstream-checkpoint"
-VERSION = 2
+VERSION = 3
 
 
 def default_checkpoint() -> Path:
@@ -59,6 +59,8 @@ class Checkpoint:
             raise CheckpointError(f"{path}: a torch file, but not a maskstream checkpoint")
         if record["version"] == 1:
             record = _from_version_1(record)
+        if record["version"] == 2:
+            record = _from_version_2(record)
         if record["version"] != VERSION:
             raise CheckpointError(f"{path}: checkpoint version {record['version']}, this maskstream reads {VERSION}")
         sizes: dict[str, Any] = record["config"]
@@ -82,3 +84,15 @@ def _from_version_1(record: dict[str, Any]) -> dict[str, Any]:
     weights = dict(record["weights"])
     weights["mask_decoder.from_refined.weight"] = torch.zeros_like(weights["mask_decoder.from_readout.weight"])
     return {**record, "version": 2, "config": {**record["config"], "fine_channels": 0}, "weights": weights}
+
+
+def _from_version_2(record: dict[str, Any]) -> dict[str, Any]:
+    """Networks whose decoder saw each object alone: what it is told of the others weighs nothing at first."""
+    import torch
+
+    weights = dict(record["weights"])
+    alone = weights["mask_decoder.coarse4.weight"]
+    wide, cells = weights["mask_decoder.from_readout.weight"].shape[0], (record["config"]["stride"] // 4) ** 2
+    weights["mask_decoder.coarse4.weight"] = torch.cat((alone, torch.zeros_like(alone)), dim=1)
+    weights["mask_decoder.from_others.weight"] = alone.new_zeros((wide, cells, 3, 3))
+    return {**record, "version": 3, "weights": weights}

@@ -1,7 +1,8 @@
 """Memory bank: fixed slots, so that every shape is static and memory cannot grow with the length of a stream.
 
 Layout by role, not by position: `permanent` frames (prompted; a stream's first prompt is never evicted), a ring of
-`recent` frames kept every `memory_stride` frames, and `last`, the newest frame. `SlotPolicy` decides where a frame
+`recent` frames kept every `memory_stride` frames, and `last`, the newest frame. A permanent slot that no prompt has taken
+yet holds one more recent frame. `SlotPolicy` decides where a frame
 goes and knows no arrays; `MemoryBank` holds one record per slot (key, value, validity, frame index together, so they
 cannot drift apart). Objects own rows: a row is taken from a `BlockPool` and refused when the pool is empty, so the
 process is bounded as well as the session.
@@ -16,6 +17,10 @@ import numpy.typing as npt
 
 from maskstream.errors import MemoryExhausted
 from maskstream.networks import F32, MemoryView, NetworkSpec
+
+# Of the newest frame, until it is kept in the ring. It is the likest and the most drifted: with the trust of the others
+# it would outweigh them all and pass its errors on.
+LAST_TRUST = 0.2
 
 
 class Role(StrEnum):
@@ -60,7 +65,7 @@ class SlotPolicy:
     def _permanent_slot(self) -> int:
         held = self._slots(Role.PERMANENT)
         if len(held) < self.permanent:
-            return self._slots(Role.EMPTY)[0]
+            return (self._slots(Role.EMPTY) or self._slots(Role.RECENT))[0]
         # The first prompt stays: it is the user's own word and the least drifted. The oldest of the others goes.
         return held[1] if len(held) > 1 else held[0]
 
@@ -72,8 +77,7 @@ class SlotPolicy:
             return last[0]
         self._last_kept = self.frame_index[last[0]]
         self.role[last[0]] = Role.RECENT
-        recent = self._slots(Role.RECENT)
-        return recent[0] if len(recent) > self.recent else self._slots(Role.EMPTY)[0]
+        return (self._slots(Role.EMPTY) or self._slots(Role.RECENT))[0]
 
     def _slots(self, role: Role) -> list[int]:
         """Slots of one role, oldest frame first."""
@@ -169,10 +173,11 @@ class MemoryBank:
         return slot
 
     def view(self, frame_index: int) -> MemoryView:
-        """The bank as `Networks.segment` reads it at `frame_index`; views, no copy. Valid until the next write."""
+        """The bank as `Networks.segment` reads it at `frame_index`; keys and values are good until the next write."""
         age = np.maximum(frame_index - np.asarray(self.policy.frame_index, np.float32), 0.0)
-        rows = slice(0, self.rows)
-        return MemoryView(self._key_KTN[None], self._value_OVTN[None, rows], self._valid_OT[None, rows], age[None])
+        trust_T = np.array([LAST_TRUST if role is Role.LAST else 1.0 for role in self.policy.role], np.float32)
+        valid_OT = self._valid_OT[: self.rows] * trust_T
+        return MemoryView(self._key_KTN[None], self._value_OVTN[None, : self.rows], valid_OT[None], age[None])
 
     def clear(self) -> None:
         """Forget every frame and object; the key block stays reserved, value rows are returned."""

@@ -43,7 +43,7 @@ class MemoryView(NamedTuple):
 
     key: F32  # [B, K, T, N] channels before slots: one matrix product reads all slots at once
     value: F32  # [B, O, V, T, N]
-    valid: F32  # [B, O, T] 1 where the slot holds this object, else 0
+    valid: F32  # [B, O, T] the trust in the slot, up to 1, where it holds this object, else 0
     age: F32  # [B, T] frames since the slot was written; far slots bind position less
 
 

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, cross_entropy, one_hot
 
+from maskstream.memory_bank import LAST_TRUST
 from maskstream.model.config import MASK_STRIDE
 from maskstream.model.propagation import propagate
 from maskstream.model.segmenter import Features, Segmenter, soft_aggregate
 from train.augment import PLAIN, look, sample_view
 from train.clips import Clip
 from train.clustering import DOUBT, IGNORE, PseudoWindow
-from train.pasting import Cutout, cut_blob, cut_object, paste
+from train.pasting import Cutout, cut_blob, cut_object, paste, paste_carried, paste_crowd
 
 # B samples, F frames, O objects, T slots
 
@@ -39,6 +40,8 @@ class MaskSettings:
     paste_share: float = 0.6
     blob_share: float = 0.5  # of the pasted things
     distractor_share: float = 0.3
+    crowd_share: float = 0.3  # of the pasted samples that hold one thing several times, side by side
+    carried_share: float = 0.3  # of the pasted samples that hold a thing with smaller ones on it
     frame_gap: int = 4
     predicted_share: float = 0.8  # of the memory frames that hold the model's own mask, the others the truth
     deform_share: float = 0.3
@@ -150,11 +153,32 @@ def _pasted_sample(
     view = sample_view(rng, (clip.frames.shape[1], clip.frames.shape[2]), settings.side, PLAIN)
     frames = np.stack([look(clip.frames[i], view, settings.side) for i in indices])
     labels = np.zeros(frames.shape[:3], np.uint8)
-    for label in range(1, int(rng.integers(1, settings.objects + 1)) + 1):
-        if rng.random() < settings.distractor_share:
-            paste(rng, frames, labels, _cutout(rng, clips, windows, settings), 0)
-        paste(rng, frames, labels, _cutout(rng, clips, windows, settings), label)
+    _paste_things(rng, frames, labels, lambda: _cutout(rng, clips, windows, settings), settings)
     return frames, labels, gap * np.arange(count, dtype=np.float32)
+
+
+def _paste_things(
+    rng: np.random.Generator,
+    frames: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.uint8],
+    cutout: Callable[[], Cutout],
+    settings: MaskSettings,
+) -> None:
+    """A crowd of alike things, a thing that carries others, or things that have nothing to do with each other."""
+    objects = range(1, int(rng.integers(1, settings.objects + 1)) + 1)
+    kind = rng.random()
+    if kind < settings.crowd_share:
+        background = int(rng.integers(0 if len(objects) > 1 else 1, 3))  # of the alike things
+        paste_crowd(rng, frames, labels, cutout(), [*objects, *[0] * background])
+        return
+    if kind < settings.crowd_share + settings.carried_share and len(objects) > 1:
+        first, *others = [(cutout(), label) for label in objects]
+        paste_carried(rng, frames, labels, first, others)
+        return
+    for label in objects:
+        if rng.random() < settings.distractor_share:
+            paste(rng, frames, labels, cutout(), 0)
+        paste(rng, frames, labels, cutout(), label)
 
 
 def _cutout(
@@ -232,7 +256,11 @@ class _Memory:
 
     def view(self, indices_BF: Tensor, frame: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         age_BT = (indices_BF[:, frame : frame + 1] - indices_BF[:, self._frames]).abs().clamp_min(1)
-        return torch.stack(self._keys, 2), torch.stack(self._values, 3), torch.stack(self._valid, 2), age_BT
+        trust_T = torch.ones(len(self._valid), device=age_BT.device)
+        if len(self._valid) > 1:  # as served: the first is the user's word, the newest has drifted most
+            trust_T[-1] = LAST_TRUST
+        valid_BOT = torch.stack(self._valid, 2) * trust_T
+        return torch.stack(self._keys, 2), torch.stack(self._values, 3), valid_BOT, age_BT
 
 
 def _features(segmenter: Segmenter, batch: MaskBatch, settings: MaskSettings) -> Features:

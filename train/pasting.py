@@ -5,7 +5,8 @@ turning, scaling, crossing, hiding one another. Clusters teach what objects look
 objects teach the decoder to follow an edge. No label of any kind is used.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -76,6 +77,19 @@ class Flight:
         start = rng.uniform(0.2, 0.8, 2) * side
         return cls(start, speed, rng.uniform(-0.6, 0.6), rng.normal(0, 0.12), scale, float(np.exp(rng.normal(0, 0.06))))
 
+    def beside(self, rng: np.random.Generator, width: float, place: float) -> "Flight":
+        """The path of a thing `place` times `width` pixels away: nearly the same speed, turn and size."""
+        away = place * width * rng.uniform(0.6, 1.4) * np.array([np.cos(self.turn), np.sin(self.turn)])
+        around = rng.normal(0, 0.15 * width, 2)
+        return Flight(
+            self.place + away + around,
+            self.speed * rng.uniform(0.6, 1.4) + rng.normal(0, 0.05 * width, 2),
+            self.turn + rng.normal(0, 0.15),
+            self.turn_speed + rng.normal(0, 0.03),
+            self.scale * float(np.exp(rng.normal(0, 0.12))),
+            self.growth,
+        )
+
     def advance(self, rng: np.random.Generator) -> None:
         """One frame later."""
         self.place = self.place + self.speed
@@ -95,9 +109,55 @@ def paste(
     rng: np.random.Generator, frames: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], cutout: Cutout, label: int
 ) -> None:
     """Draw the cutout, in flight, over all frames [F, S, S, 3] and its label over `labels` [F, S, S]; both in place."""
-    side = frames.shape[1]
     cutout = Cutout(jitter(rng, cutout.image), cutout.alpha)
-    flight = Flight.random(rng, cutout, side)
+    _draw(rng, frames, labels, cutout, label, Flight.random(rng, cutout, frames.shape[1]))
+
+
+def paste_crowd(
+    rng: np.random.Generator,
+    frames: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.uint8],
+    cutout: Cutout,
+    crowd: Sequence[int],
+) -> None:
+    """Draw the cutout once for each label of `crowd`, side by side and moving together: only place tells them apart."""
+    cutout = Cutout(jitter(rng, cutout.image), cutout.alpha)
+    first = Flight.random(rng, cutout, frames.shape[1])
+    first.scale = min(first.scale, 1.2 * frames.shape[1] / (len(crowd) * min(cutout.alpha.shape)))  # most are in view
+    places = np.arange(len(crowd)) - len(crowd) // 2
+    width = first.scale * min(cutout.alpha.shape)
+    for place, label in zip(rng.permutation(places).tolist(), crowd, strict=True):
+        _draw(rng, frames, labels, cutout, label, first.beside(rng, width, place))
+
+
+def paste_carried(
+    rng: np.random.Generator,
+    frames: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.uint8],
+    carrier: tuple[Cutout, int],
+    carried: Sequence[tuple[Cutout, int]],
+) -> None:
+    """Draw a thing and, on it or at its side, smaller ones that move with it, as a bag with its bearer."""
+    things = [(Cutout(jitter(rng, cutout.image), cutout.alpha), label) for cutout, label in (carrier, *carried)]
+    first = Flight.random(rng, things[0][0], frames.shape[1])
+    width = first.scale * max(things[0][0].alpha.shape)
+    _draw(rng, frames, labels, *things[0], flight=replace(first))  # which flies off: a copy
+    for cutout, label in things[1:]:
+        flight = first.beside(rng, width, rng.uniform(-0.6, 0.6))
+        flight.speed, flight.growth = first.speed + rng.normal(0, 0.02 * width, 2), first.growth
+        flight.scale = width * float(np.exp(rng.uniform(np.log(0.15), np.log(0.7)))) / max(cutout.alpha.shape)
+        _draw(rng, frames, labels, cutout, label, flight)
+
+
+def _draw(
+    rng: np.random.Generator,
+    frames: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.uint8],
+    cutout: Cutout,
+    label: int,
+    flight: Flight,
+) -> None:
+    side = frames.shape[1]
     blur = rng.uniform(0.3, 1.0)
     for frame, label_map in zip(frames, labels, strict=True):
         matrix = flight.matrix(cutout)

@@ -3,18 +3,21 @@
 So a torch engine can serve where torch is installed, and yet no one who imports this package depends on torch. An
 engine is a module with `open_networks(artifact, threads) -> Networks`; adding one is adding a line to `ENGINES`.
 
-"auto" takes the first of `AUTO_ORDER` that is installed. ONNX Runtime leads: it is as fast as OpenVINO in fp32
-(docs/export.md has the figures), and it is what the artifact was verified with. The chosen networks say in `engine`
-what they are; an engine that fails to start is an error, never a reason to try the next one.
+"auto" times all of `AUTO_CANDIDATES` that are installed and takes the fastest that gives the right masks
+(maskstream.engines.choice); torch, slower and larger, only where there is no other. The reason is logged, and the
+chosen networks say in `engine` what they are. An engine asked for by name is an error when it fails to start, never a
+reason to try another.
 """
 
 import importlib
 import importlib.util
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from maskstream.artifact import Artifact
+from maskstream.engines.choice import choose_fastest
 from maskstream.errors import EngineUnavailable
 from maskstream.networks import Networks
 
@@ -34,7 +37,10 @@ ENGINES = {
     "torch": Engine("maskstream.engines.torch_networks", "torch", "maskstream[train]"),
 }
 AUTO = "auto"
-AUTO_ORDER = ("onnxruntime", "openvino", "torch")
+AUTO_CANDIDATES = ("onnxruntime", "openvino")  # the first is what the export gate checked
+AUTO_FALLBACK = "torch"
+
+log = logging.getLogger(__name__)
 
 
 def load_networks(artifact: Path, engine: str = AUTO, threads: int | None = None) -> Networks:
@@ -42,7 +48,24 @@ def load_networks(artifact: Path, engine: str = AUTO, threads: int | None = None
 
     Raises ArtifactError for the folder, EngineUnavailable for an engine that is unknown, not installed or unfit.
     """
-    name = choose_engine() if engine == AUTO else engine
+    if engine == AUTO:
+        choice = choose_fastest(auto_candidates(), lambda name: _open(artifact, name, threads))
+        log.info(choice.reason)
+        return choice.networks
+    return _open(artifact, engine, threads)
+
+
+def auto_candidates() -> tuple[str, ...]:
+    """The engines that "auto" chooses from here. Raises EngineUnavailable when none is installed."""
+    found = tuple(name for name in AUTO_CANDIDATES if _installed(ENGINES[name]))
+    if not found and _installed(ENGINES[AUTO_FALLBACK]):
+        found = (AUTO_FALLBACK,)
+    if not found:
+        raise EngineUnavailable("no engine is installed; pip install 'maskstream[cpu]' brings ONNX Runtime")
+    return found
+
+
+def _open(artifact: Path, name: str, threads: int | None) -> Networks:
     known = ENGINES.get(name)
     if known is None:
         raise EngineUnavailable(f"no engine is called {name!r}; known engines: {AUTO}, {', '.join(ENGINES)}")
@@ -51,14 +74,6 @@ def load_networks(artifact: Path, engine: str = AUTO, threads: int | None = None
     verified = Artifact.load(artifact)
     module = importlib.import_module(known.module)
     return cast(Networks, module.open_networks(verified, threads))
-
-
-def choose_engine() -> str:
-    """The engine that "auto" means on this machine. Raises EngineUnavailable when none is installed."""
-    for name in AUTO_ORDER:
-        if _installed(ENGINES[name]):
-            return name
-    raise EngineUnavailable("no engine is installed; pip install 'maskstream[cpu]' brings ONNX Runtime")
 
 
 def _installed(engine: Engine) -> bool:

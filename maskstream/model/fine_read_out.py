@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from maskstream.model.config import FINE_STRIDE, ModelConfig
-from maskstream.model.read_out import MASKED, floored, log_mass, position_channels
+from maskstream.model.read_out import MASKED, floored, log_mass, log_trust, position_channels
 
 BLOCK = 6  # fine positions
 
@@ -34,16 +34,16 @@ class FineReadOut(NamedTuple):
 
 
 def fine_read_out(
-    query_BKHW: Tensor, key_BTKHW: Tensor, cells_BTCHW: Tensor, held_BT: Tensor, age_BT: Tensor, config: ModelConfig
+    query_BKHW: Tensor, key_BTKHW: Tensor, cells_BTCHW: Tensor, trust_BT: Tensor, age_BT: Tensor, config: ModelConfig
 ) -> FineReadOut:
     """Mask cells and their mass for every fine position; float32."""
     height, width = query_BKHW.shape[2:]
     slots = key_BTKHW.shape[1]
     rows, columns = (height + BLOCK - 1) // BLOCK, (width + BLOCK - 1) // BLOCK
-    query, key, outside = _with_position(query_BKHW, key_BTKHW, held_BT, age_BT, config)
+    query, key, trust = _with_position(query_BKHW, key_BTKHW, trust_BT, age_BT, config)
     beyond = (0, columns * BLOCK - width, 0, rows * BLOCK - height)
     around = (BLOCK, beyond[1] + BLOCK, BLOCK, beyond[3] + BLOCK)
-    key = torch.cat((pad(key, around), pad(outside, around, value=MASKED)), dim=2)
+    key = torch.cat((pad(key, around), pad(trust, around, value=MASKED)), dim=2)
     query_ByxQK = _blocks(pad(query, beyond)[:, None], rows, columns)
     key_ByxXK = _candidates(_blocks(key, rows + 2, columns + 2))
     cells_ByxXC = _candidates(_blocks(pad(cells_BTCHW.float(), around), rows + 2, columns + 2))
@@ -58,9 +58,9 @@ def fine_read_out(
 
 
 def _with_position(
-    query_BKHW: Tensor, key_BTKHW: Tensor, held_BT: Tensor, age_BT: Tensor, config: ModelConfig
+    query_BKHW: Tensor, key_BTKHW: Tensor, trust_BT: Tensor, age_BT: Tensor, config: ModelConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Query and key with the prior on motion as channels, and the mask channel of empty slots."""
+    """Query and key with the prior on motion as channels, and the channel of trust, which masks empty slots."""
     height, width = query_BKHW.shape[2:]
     position_q, position_k = (p.unflatten(1, (height, width)) for p in position_channels(height, width, query_BKHW))
     start, growth = config.locality_start_pixels / FINE_STRIDE, config.locality_growth_pixels / FINE_STRIDE
@@ -69,8 +69,8 @@ def _with_position(
     position = position_q[None].expand(query_BKHW.shape[0], -1, -1, -1)
     query = torch.cat((query_BKHW / config.fine_temperature, position, ones), dim=1)
     key = torch.cat((key_BTKHW, position_k * tightness_BT111), dim=2)
-    outside_BT1HW = ((1 - held_BT) * MASKED)[:, :, None, None, None].expand(-1, -1, 1, height, width)
-    return query, key, outside_BT1HW
+    trust_BT1HW = log_trust(trust_BT)[:, :, None, None, None].expand(-1, -1, 1, height, width)
+    return query, key, trust_BT1HW
 
 
 def _blocks(x_BTCHW: Tensor, rows: int, columns: int) -> Tensor:

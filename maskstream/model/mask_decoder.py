@@ -2,7 +2,8 @@
 
 Convolutions are linear, so the part over the shared context is computed once for all objects. The decoder corrects the
 propagated mask rather than redrawing it: its output is added to that mask's own logit, weighted by a learnt scale, so
-an untrained decoder starts as label propagation.
+an untrained decoder starts as label propagation. Each object is told what the others hold: only so can it be kept apart
+from a neighbour that looks like it.
 """
 
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from maskstream.model.config import ModelConfig
+from maskstream.model.mask_encoder import to_cells
 
 
 class Refined(NamedTuple):
@@ -32,11 +34,13 @@ class MaskDecoder(nn.Module):
         self.from_context = nn.Conv2d(config.context_channels, wide, 3, padding=1, bias=False)
         self.from_refined = nn.Conv2d(config.value_channels + config.cells, wide, 3, padding=1, bias=False)
         nn.init.zeros_(self.from_refined.weight)
+        self.from_others = nn.Conv2d(config.cells, wide, 3, padding=1, bias=False)
+        nn.init.zeros_(self.from_others.weight)
         self.deep = nn.Sequential(nn.ReLU(), nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(), nn.Conv2d(wide, middle, 1))
         self.at8 = nn.Sequential(
             nn.ReLU(), nn.Conv2d(middle, middle, 3, padding=1), nn.ReLU(), nn.Conv2d(middle, slim, 1)
         )
-        self.coarse4 = nn.Conv2d(1, slim, 3, padding=1, bias=False)
+        self.coarse4 = nn.Conv2d(2, slim, 3, padding=1, bias=False)  # its own mask, that of all others
         correction = nn.Conv2d(slim, 1, 3, padding=1)
         nn.init.zeros_(correction.weight)
         nn.init.zeros_(correction.bias)  # type: ignore[arg-type]
@@ -55,11 +59,11 @@ class MaskDecoder(nn.Module):
         """Logits; `refined` is what an earlier pass found, on which this pass improves."""
         batch, objects = readout_BOVP.shape[:2]
         per_object = readout_BOVP.flatten(0, 1).unflatten(2, (context.shape[2], context.shape[3]))
-        coarse_XHW = coarse_BOHW.flatten(0, 1)
+        seen_BOHW = coarse_BOHW if refined is None else refined.soft
+        others_BOHW = (seen_BOHW.sum(dim=1, keepdim=True) - seen_BOHW).clamp(0, 1)
         x = self._shared(self.from_readout(per_object), self.from_context(context), batch)
-        seen_XHW = coarse_XHW
+        x = x + self.from_others(to_cells(others_BOHW.flatten(0, 1), self.stride))
         if refined is not None:
-            seen_XHW = refined.soft.flatten(0, 1)
             value = refined.value.flatten(0, 1).unflatten(2, (context.shape[2], context.shape[3]))
             x = x + self.from_refined(value)
         x = self.deep(x)
@@ -67,8 +71,9 @@ class MaskDecoder(nn.Module):
             x = interpolate(x, size=(skip8.shape[2], skip8.shape[3]), mode="bilinear", align_corners=False)
         x = self.at8(self._shared(x, skip8, batch))
         x = interpolate(x, size=(skip4.shape[2], skip4.shape[3]), mode="bilinear", align_corners=False)
-        x = self._shared(x + self.coarse4(seen_XHW[:, None]), skip4, batch)
-        logit_XHW = self.at4(x)[:, 0] + self.coarse_scale * torch.logit(coarse_XHW, eps=1e-3)
+        masks_X2HW = torch.stack((seen_BOHW, others_BOHW), dim=2).flatten(0, 1)
+        x = self._shared(x + self.coarse4(masks_X2HW), skip4, batch)
+        logit_XHW = self.at4(x)[:, 0] + self.coarse_scale * torch.logit(coarse_BOHW.flatten(0, 1), eps=1e-3)
         return logit_XHW.unflatten(0, (batch, objects))
 
     @staticmethod

@@ -26,14 +26,14 @@ def propagate(
     """
     height, width = query_BKhw.shape[2:]
     channels = config.key_channels
-    held_BT = valid_BOT.amax(dim=1)
-    found, log_mass_BP = affinity(query_BKhw[:, :channels], key_BKTN[:, :channels], held_BT, age_BT, config)
+    trust_BT, valid_BOT = valid_BOT.amax(dim=1), (valid_BOT > 0).to(valid_BOT.dtype)
+    found, log_mass_BP = affinity(query_BKhw[:, :channels], key_BKTN[:, :channels], trust_BT, age_BT, config)
     readout_BOVP, mass_BOP = read_out(found, value_BOVTN, valid_BOT)
     cells_XChw = readout_BOVP[:, :, -config.cells :].flatten(0, 1).unflatten(2, (height, width))
     coarse = from_cells(cells_XChw, config.stride).unflatten(0, valid_BOT.shape[:2])
     if not config.fine_channels:
         return readout_BOVP, coarse
-    fine = _fine(query_BKhw[:, channels:], key_BKTN[:, channels:], value_BOVTN, held_BT, age_BT, config)
+    fine = _fine(query_BKhw[:, channels:], key_BKTN[:, channels:], value_BOVTN, trust_BT, age_BT, config)
     token_mass = (log_mass_BP.unflatten(1, (height, width))[:, None], mass_BOP.unflatten(2, (height, width)))
     coarse = joined(coarse, token_mass, fine, valid_BOT)
     cells = to_cells(coarse.flatten(0, 1), config.stride).flatten(2).unflatten(0, valid_BOT.shape[:2])
@@ -41,14 +41,14 @@ def propagate(
 
 
 def _fine(
-    folded_BFhw: Tensor, folded_BFTN: Tensor, value_BOVTN: Tensor, held_BT: Tensor, age_BT: Tensor, config: ModelConfig
+    folded_BFhw: Tensor, folded_BFTN: Tensor, value_BOVTN: Tensor, trust_BT: Tensor, age_BT: Tensor, config: ModelConfig
 ) -> FineReadOut:
     height, width = folded_BFhw.shape[2:]
     query_BKHW = pixel_shuffle(folded_BFhw, config.stride // FINE_STRIDE)
     key_BTKHW = unfold_keys(folded_BFTN, height, width, config)
     cells_BXTN = value_BOVTN[:, :, -config.cells :].flatten(1, 2)
     cells_BTCHW = unfold_cells(cells_BXTN, value_BOVTN.shape[1], height, width, config)
-    return fine_read_out(query_BKHW, key_BTKHW, cells_BTCHW, held_BT, age_BT, config)
+    return fine_read_out(query_BKHW, key_BTKHW, cells_BTCHW, trust_BT, age_BT, config)
 
 
 def joined(coarse: Tensor, token_mass: tuple[Tensor, Tensor], fine: FineReadOut, valid_BOT: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ One affinity is shared by all objects: a softmax over all tokens of all slots of
 
 The second term is a prior on motion: a token d pixels away in a slot that is `age` frames old. Because
 -|p - q|^2 = 2 p.q - |p|^2 - |q|^2, it is four more channels of the same matrix product: no mask, no window and
-no gather. Slots that never saw an object are zero in its value and left out of its own normalisation, so an object
-added late is read from the frames that know it, exactly as if the others were not there.
+no gather. A slot's similarities are raised by the logarithm of its trust. Slots that never saw an object are zero in
+its value and left out of its own normalisation, so an object added late is read from the frames that know it, exactly
+as if the others were not there.
 """
 
 # B streams, O objects, K key channels, V value channels, T slots, N tokens of a frame, P positions of the query
@@ -31,7 +32,7 @@ def position_channels(height: int, width: int, like: Tensor) -> tuple[Tensor, Te
 
 
 def affinity(
-    query_BKhw: Tensor, key_BKTN: Tensor, held_BT: Tensor, age_BT: Tensor, config: ModelConfig
+    query_BKhw: Tensor, key_BKTN: Tensor, trust_BT: Tensor, age_BT: Tensor, config: ModelConfig
 ) -> tuple[Tensor, Tensor]:
     """Affinity [B, P, T, N], each position summing to 1 over slots and tokens, and its log mass [B, P]; float32."""
     batch, _, slots, tokens = key_BKTN.shape
@@ -40,15 +41,20 @@ def affinity(
     start, growth = config.locality_start_pixels / config.stride, config.locality_growth_pixels / config.stride
     tightness_BT = 0.5 / (start**2 + growth**2 * age_BT)
     position_B4TN = position_k_4N[None, :, None] * tightness_BT[:, None, :, None]
-    # Empty slots are masked by one more channel: adding to similarity [P, T, N] instead costs a fifth of a read.
-    masked_B1TN = ((1 - held_BT) * MASKED)[:, None, :, None].expand(-1, -1, -1, tokens)
+    # Trust is one more channel: adding to similarity [P, T, N] instead costs a fifth of a read.
+    trust_B1TN = log_trust(trust_BT)[:, None, :, None].expand(-1, -1, -1, tokens)
     query = query_BKhw.flatten(2) / config.temperature
     query = torch.cat((query, position_q_4P[None].expand(batch, -1, -1), torch.ones_like(query[:, :1])), dim=1)
-    key = torch.cat((key_BKTN, position_B4TN, masked_B1TN), dim=1)
+    key = torch.cat((key_BKTN, position_B4TN, trust_B1TN), dim=1)
     similarity_BPX = floored(torch.matmul(query.transpose(1, 2), key.flatten(2)), config.temperature)
     affinity_BPX = torch.softmax(similarity_BPX, dim=2)
     mass_BP = log_mass(similarity_BPX, affinity_BPX, config.temperature)
     return affinity_BPX.unflatten(2, (slots, tokens)), mass_BP
+
+
+def log_trust(trust_BT: Tensor) -> Tensor:
+    """What a slot's similarities are raised by: nothing at full trust, so little that none counts in an empty slot."""
+    return torch.log(trust_BT.clamp_min(1e-6)) + (trust_BT <= 0).to(trust_BT.dtype) * MASKED
 
 
 def floored(similarity: Tensor, temperature: float) -> Tensor:
@@ -66,7 +72,7 @@ def log_mass(similarity: Tensor, affinity: Tensor, temperature: float) -> Tensor
 
 
 def read_out(affinity_BPTN: Tensor, value_BOVTN: Tensor, valid_BOT: Tensor) -> tuple[Tensor, Tensor]:
-    """Read-out [B, O, V, P] and mass [B, O, P]: values mixed by affinity over the slots that hold the object.
+    """Read-out [B, O, V, P] and mass [B, O, P]: values mixed by affinity over the slots where `valid_BOT` is 1.
 
     The mass is the share of the affinity that those slots got; where it is 0, so is the read-out.
     """

@@ -4,12 +4,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 
 from maskstream.model.config import ModelConfig
 from maskstream.model.frame_encoder import FrameEncoder
 from maskstream.model.mask_decoder import MaskDecoder, Refined
 from maskstream.model.mask_encoder import MaskEncoder
 from maskstream.model.propagation import propagate
+
+
+CONTEST_REACH = 17  # cells of the mask stride: what is within half of that, 32 pixels, is near
+CONTEST = 3.0  # times the probability of what is near: how much the decoder is left out
 
 
 class Features(NamedTuple):
@@ -45,7 +50,7 @@ class Segmenter(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Decoded and coarse soft masks [B, O, H/4, W/4]."""
         passes, coarse = self.segment_passes(features, (key_BKTN, value_BOVTN, valid_BOT, age_BT))
-        return soft_aggregate(passes[-1]), coarse
+        return uncontested(soft_aggregate(passes[-1]), coarse), coarse
 
     def segment_passes(
         self, features: Features, memory: tuple[Tensor, Tensor, Tensor, Tensor], passes: int | None = None
@@ -69,3 +74,18 @@ def soft_aggregate(logits_BOHW: Tensor) -> Tensor:
     """Probabilities of objects that exclude each other, in float32; background takes what they leave."""
     background = torch.zeros_like(logits_BOHW[:, :1])
     return torch.softmax(torch.cat((background, logits_BOHW), dim=1).float(), dim=1)[:, 1:]
+
+
+def uncontested(decoded_BOHW: Tensor, coarse_BOHW: Tensor) -> Tensor:
+    """The decoded masks where an object is alone, the propagated ones where another is near.
+
+    A decoder that learnt without labels gives a bag to its bearer; correspondence keeps them apart. An object that is
+    the only one is decoded everywhere.
+    """
+    others_BOHW = (coarse_BOHW.sum(dim=1, keepdim=True) - coarse_BOHW).clamp(0, 1)
+    reach = CONTEST_REACH // 2
+    near_BOHW = max_pool2d(others_BOHW, (CONTEST_REACH, 1), stride=1, padding=(reach, 0))
+    near_BOHW = max_pool2d(near_BOHW, (1, CONTEST_REACH), stride=1, padding=(0, reach))
+    alone_BOHW = (1 - CONTEST * near_BOHW).clamp_min(0)
+    mixed_BOHW = alone_BOHW * decoded_BOHW + (1 - alone_BOHW) * coarse_BOHW
+    return mixed_BOHW / mixed_BOHW.sum(dim=1, keepdim=True).clamp_min(1)

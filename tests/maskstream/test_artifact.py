@@ -69,7 +69,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_another_format_version_is_refused(copied_artifact: Path) -> None:
     edit_manifest(copied_artifact, lambda manifest: manifest.update(version=99))
-    with pytest.raises(ArtifactError, match=r"artifact version 99, this maskstream reads 1; export"):
+    with pytest.raises(ArtifactError, match=r"artifact version 99, this maskstream reads 2; export"):
         Artifact.load(copied_artifact)
 
 

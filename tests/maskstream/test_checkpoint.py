@@ -80,14 +80,33 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     assert (tmp_path / "c.pt").read_bytes() == before
 
 
+def seen_alone(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As version 2 held them: the decoder's first mask convolution has one channel, and nothing reads the others."""
+    older = {name: tensor for name, tensor in weights.items() if "from_others" not in name}
+    older["mask_decoder.coarse4.weight"] = older["mask_decoder.coarse4.weight"][:, :1]
+    return older
+
+
+def test_decoders_of_version_2_were_told_nothing_of_other_objects(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    weights = Segmenter(checkpoint.config).state_dict()
+    sizes = asdict(checkpoint.config)
+    record = {"format": FORMAT, "version": 2, "config": sizes, "provenance": {}, "weights": seen_alone(weights)}
+    torch.save(record, tmp_path / "two.pt")
+    loaded = Checkpoint.load(tmp_path / "two.pt").segmenter().state_dict()
+    assert not loaded["mask_decoder.from_others.weight"].any()
+    assert not loaded["mask_decoder.coarse4.weight"][:, 1:].any()
+    for name, tensor in seen_alone(weights).items():
+        assert torch.equal(seen_alone(loaded)[name], tensor)
+
+
 def test_networks_of_version_1_had_no_fine_keys_and_no_refinement(checkpoint: Checkpoint, tmp_path: Path) -> None:
     config = replace(checkpoint.config, fine_channels=0)
-    weights = Segmenter(config).state_dict()
+    weights = seen_alone(Segmenter(config).state_dict())
     older = {name: tensor for name, tensor in weights.items() if "from_refined" not in name}
     sizes = {name: value for name, value in asdict(config).items() if not name.startswith(("fine_", "refine_"))}
     record = {"format": FORMAT, "version": 1, "config": sizes, "provenance": {}, "weights": older}
     torch.save(record, tmp_path / "one.pt")
     loaded = Checkpoint.load(tmp_path / "one.pt").segmenter()
     assert loaded.config == config
-    for name, tensor in loaded.state_dict().items():
-        assert torch.equal(tensor, weights[name])
+    for name, tensor in weights.items():
+        assert torch.equal(seen_alone(loaded.state_dict())[name], tensor)

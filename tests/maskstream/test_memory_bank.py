@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskstream.errors import MemoryExhausted
-from maskstream.memory_bank import BlockPool, MemoryBank, Role, SlotPolicy
+from maskstream.memory_bank import LAST_TRUST, BlockPool, MemoryBank, Role, SlotPolicy
 from maskstream.networks import NetworkSpec
 
 SPEC = NetworkSpec(
@@ -37,7 +37,7 @@ def test_any_stream_keeps_its_first_prompt_its_last_frame_and_its_capacity(promp
         assert 0 in held, "the first prompt is the user's own word and is never evicted"
         assert frame in held, "the frame just written is in the bank"
         assert policy.role.count(Role.PERMANENT) <= 2
-        assert policy.role.count(Role.RECENT) <= 3
+        assert policy.role.count(Role.RECENT) <= 3 + 2 - policy.role.count(Role.PERMANENT)
         assert policy.role.count(Role.LAST) <= 1
 
 
@@ -49,6 +49,18 @@ def test_recent_frames_are_a_ring_of_every_fifth() -> None:
     recent = sorted(i for i, role in zip(policy.frame_index, policy.role, strict=True) if role is Role.RECENT)
     assert recent == [19, 24, 29]
     assert policy.evictions == {"recent": 3}, "4, 9 and 14 were kept and gave way"
+
+
+def test_a_permanent_slot_that_waits_for_a_prompt_holds_a_recent_frame_until_then() -> None:
+    policy = SlotPolicy(permanent=2, recent=1, memory_stride=5)
+    policy.choose(0, prompted=True)
+    for frame in range(1, 31):
+        policy.choose(frame, prompted=False)
+    recent = sorted(i for i, role in zip(policy.frame_index, policy.role, strict=True) if role is Role.RECENT)
+    assert recent == [24, 29]
+    policy.choose(31, prompted=True)
+    held = dict(zip(policy.frame_index, policy.role, strict=True))
+    assert held == {0: Role.PERMANENT, 29: Role.RECENT, 30: Role.LAST, 31: Role.PERMANENT}, "the oldest recent one went"
 
 
 def test_a_bank_without_recent_slots_holds_first_and_last() -> None:
@@ -86,8 +98,8 @@ def test_an_object_added_late_in_a_long_stream() -> None:
     for frame in range(200, 400):
         write(bank, frame, [True, True], prompted=frame == 200)
     view = bank.view(400)
-    assert view.valid[0, 0].sum() == SPEC.capacity
-    assert view.valid[0, 1].sum() == SPEC.capacity - 1, "the slot of frame 0 never saw the second object"
+    assert (view.valid[0, 0] > 0).sum() == SPEC.capacity
+    assert (view.valid[0, 1] > 0).sum() == SPEC.capacity - 1, "the slot of frame 0 never saw the second object"
 
 
 def test_an_id_reused_after_removal_finds_nothing_of_its_past() -> None:
@@ -102,6 +114,20 @@ def test_an_id_reused_after_removal_finds_nothing_of_its_past() -> None:
     assert view.valid[0, row].sum() == 0
     assert (view.value[0, row] == 0).all()
     assert (view.value[0, 0, :, 0] == 7).all(), "the other object moved down and kept its memory"
+
+
+def test_the_newest_frame_is_trusted_less_until_it_is_kept_and_a_prompt_never() -> None:
+    bank = bank_of()
+    bank.add_row()
+    write(bank, 0, [True], prompted=True)
+    assert bank.view(1).valid[0, 0].max() == 1, "a prompt is the user's own word, however new"
+    newest = write(bank, 1, [True])
+    assert bank.view(2).valid[0, 0, newest] == np.float32(LAST_TRUST)
+    for frame in range(2, 8):
+        write(bank, frame, [True])
+    view = bank.view(8)
+    assert sorted(view.valid[0, 0, view.age[0] == 1].tolist()) == [np.float32(LAST_TRUST)]
+    assert (view.valid[0, 0, (view.age[0] > 1) & (view.valid[0, 0] > 0)] == 1).all()
 
 
 def test_an_object_left_out_of_a_write_is_invalid_and_zero_in_that_slot() -> None:

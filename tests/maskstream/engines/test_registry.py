@@ -10,10 +10,14 @@ from maskstream.errors import ArtifactError, EngineUnavailable
 pytestmark = pytest.mark.timeout(600)  # the first test exports the small model
 
 
-def test_auto_takes_an_engine_and_says_which(small_artifact: Path) -> None:
-    networks = engines.load_networks(small_artifact)
-    assert networks.engine == engines.choose_engine()
+def test_auto_takes_an_engine_and_says_why(small_artifact: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "maskstream.engines"):
+        networks = engines.load_networks(small_artifact, threads=1)
+    assert networks.engine in engines.auto_candidates()
     assert networks.spec.name == "small"
+    (said,) = caplog.messages
+    assert said.startswith(f"auto: {networks.engine} {networks.precision} ")
+    assert all(name in said for name in engines.auto_candidates())
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "torch"])
@@ -34,18 +38,17 @@ def test_an_engine_that_is_not_installed_names_what_to_install(tmp_path: Path, m
         engines.load_networks(tmp_path, "onnxruntime")
 
 
-def test_auto_takes_the_next_engine_when_the_first_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = engines.AUTO_ORDER[0], "torch"
-    monkeypatch.setattr(engines, "AUTO_ORDER", (first, second))
-    assert engines.choose_engine() == first
-    monkeypatch.setitem(engines.ENGINES, first, engines.Engine("none", "no_such_package", "none"))
-    assert engines.choose_engine() == second
-
-
-def test_without_any_engine_auto_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "AUTO_ORDER", ())
+def test_auto_knows_torch_only_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = engines.Engine("none", "no_such_package", "none")
+    assert engines.auto_candidates()[0] == "onnxruntime"
+    assert "torch" not in engines.auto_candidates()
+    monkeypatch.setitem(engines.ENGINES, "onnxruntime", absent)
+    assert "onnxruntime" not in engines.auto_candidates()
+    monkeypatch.setitem(engines.ENGINES, "openvino", absent)
+    assert engines.auto_candidates() == ("torch",)
+    monkeypatch.setitem(engines.ENGINES, "torch", absent)
     with pytest.raises(EngineUnavailable, match=r"maskstream\[cpu\]"):
-        engines.choose_engine()
+        engines.auto_candidates()
 
 
 def test_a_bad_artifact_is_refused_before_an_engine_starts(tmp_path: Path) -> None:

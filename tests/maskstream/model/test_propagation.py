@@ -14,7 +14,7 @@ from maskstream.model.propagation import propagate
 
 CONFIG = ModelConfig(key_channels=8, fine_channels=6, value_channels=4)
 HEIGHT, WIDTH, OBJECTS, SLOTS = 4, 7, 2, 3  # tokens; 8 x 14 fine positions, so blocks are cut off at two borders
-VALID = torch.tensor([[[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]])  # the second object came late, the last slot is empty
+VALID = torch.tensor([[[1.0, 0.3, 0.0], [0.0, 0.3, 0.0]]])  # late second object, doubtful slot, empty slot
 AGE = torch.tensor([[9.0, 1.0, 3.0]])
 
 
@@ -53,8 +53,8 @@ def fine_reference(query: torch.Tensor, key: torch.Tensor) -> tuple[np.ndarray, 
     key_KTN = key[0].permute(1, 0, 2, 3).flatten(2).numpy()
     similarity = reference.similarity(query[0].flatten(1).numpy(), key_KTN, AGE[0].numpy(), size, settings)
     similarity = np.where(reference.near(size, BLOCK)[:, None], similarity, -1e4)
-    held = VALID[0].amax(dim=0).numpy()
-    return reference.affinity(similarity, held), reference.mass(similarity, held, CONFIG.fine_temperature)
+    trust = VALID[0].amax(dim=0).numpy()
+    return reference.affinity(similarity, trust), reference.mass(similarity, trust, CONFIG.fine_temperature)
 
 
 def test_the_fine_read_out_equals_plain_arithmetic_over_the_neighbouring_blocks() -> None:
@@ -75,7 +75,7 @@ def test_the_coarse_mask_joins_both_read_outs_by_their_masses() -> None:
     token_key = normalize(torch.randn(1, CONFIG.key_channels, SLOTS, HEIGHT * WIDTH, generator=generator), dim=1)
     folded = pixel_unshuffle(key[0], 2).flatten(2).permute(1, 0, 2)[None]
     value = torch.cat((torch.zeros(1, OBJECTS, 4, SLOTS, HEIGHT * WIDTH), cells_of(soft)), dim=2)
-    value = value * VALID[:, :, None, :, None]
+    value = value * (VALID > 0)[:, :, None, :, None]
     packed_query = torch.cat((token_query, pixel_unshuffle(query, 2)), dim=1)
     readout, coarse = propagate(packed_query, torch.cat((token_key, folded), dim=1), value, VALID, AGE, CONFIG)
     assert torch.equal(readout[0, :, 4:].unflatten(2, (HEIGHT, WIDTH)), to_cells(coarse[0], CONFIG.stride))
@@ -84,14 +84,14 @@ def test_the_coarse_mask_joins_both_read_outs_by_their_masses() -> None:
     similarity = reference.similarity(
         token_query[0].flatten(1).numpy(), token_key[0].numpy(), AGE[0].numpy(), (HEIGHT, WIDTH), settings
     )
-    held = VALID[0].amax(dim=0).numpy()
-    token_affinity = reference.affinity(similarity, held)
-    token_mass = reference.mass(similarity, held, CONFIG.temperature)
+    trust = VALID[0].amax(dim=0).numpy()
+    token_affinity = reference.affinity(similarity, trust)
+    token_mass = reference.mass(similarity, trust, CONFIG.temperature)
     fine_affinity, fine_mass = fine_reference(query, key)
     for row, column in ((0, 0), (5, 9), (13, 26), (15, 27)):  # positions at stride 4
         token, fine = (row // 4) * WIDTH + column // 4, (row // 2) * 2 * WIDTH + column // 2
         for o in range(OBJECTS):
-            valid = VALID[0, o].numpy()
+            valid = (VALID[0, o] > 0).numpy()
             token_masks = soft[0, :, o, row % 4 :: 4, column % 4 :: 4].flatten(1).numpy() * valid[:, None]
             fine_masks = soft[0, :, o, row % 2 :: 2, column % 2 :: 2].flatten(1).numpy() * valid[:, None]
             found = token_mass[token] * (token_affinity[token] * token_masks).sum()

@@ -17,22 +17,23 @@ def test_torch_read_out_equals_plain_arithmetic_with_empty_slots_and_late_object
     key = rng.normal(size=(8, slots, tokens)).astype(np.float32) * 0.1
     value = rng.normal(size=(objects, 6, slots, tokens)).astype(np.float32)
     valid = np.array([[1, 1, 0, 0], [0, 1, 1, 0]], np.float32)  # the second object came late, the last slot is empty
+    trust = np.array([1, 0.2, 0.7, 0], np.float32)
     age = np.array([7, 3, 1, 9], np.float32)
     value *= valid[:, None, :, None]
 
     settings = reference.ReadOutSettings(config.temperature, 20.0 / config.stride, 9.0 / config.stride)
-    weights = reference.affinity(reference.similarity(query, key, age, (height, width), settings), valid.max(axis=0))
+    weights = reference.affinity(reference.similarity(query, key, age, (height, width), settings), trust)
     expected = reference.read_out(weights, value, valid)
 
     tensor = torch.from_numpy
     query_BKhw = tensor(query).unflatten(1, (height, width))[None]
     valid_BOT = tensor(valid)[None]
-    found, log_mass = affinity(query_BKhw, tensor(key)[None], valid_BOT.amax(dim=1), tensor(age)[None], config)
+    found, log_mass = affinity(query_BKhw, tensor(key)[None], tensor(trust)[None], tensor(age)[None], config)
     readout, mass = read_out(found, tensor(value)[None], valid_BOT)
     np.testing.assert_allclose(found[0].numpy(), weights, atol=1e-6)
     np.testing.assert_allclose(readout[0].numpy(), expected, atol=1e-4)
     similarity = reference.similarity(query, key, age, (height, width), settings)
-    expected_mass = reference.mass(similarity, valid.max(axis=0), config.temperature)
+    expected_mass = reference.mass(similarity, trust, config.temperature)
     np.testing.assert_allclose(log_mass[0].numpy(), np.log(expected_mass), atol=1e-4)
     np.testing.assert_allclose(mass[0].numpy(), np.einsum("ptn,ot->op", weights, valid), atol=1e-5)
 

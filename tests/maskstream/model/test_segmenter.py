@@ -5,7 +5,7 @@ import torch
 
 from maskstream.model.config import ModelConfig
 from maskstream.model.mask_encoder import from_cells, to_cells
-from maskstream.model.segmenter import Features, Segmenter, soft_aggregate
+from maskstream.model.segmenter import Features, Segmenter, soft_aggregate, uncontested
 
 SMALL = {
     "key_channels": 8,
@@ -68,6 +68,36 @@ def test_objects_do_not_change_each_other_where_they_do_not_meet() -> None:
     alone, _ = segmenter.segment_passes(features, memory_of(segmenter, features, one))
     beside, _ = segmenter.segment_passes(features, memory_of(segmenter, features, two))
     torch.testing.assert_close(beside[-1][:, :1], alone[-1], atol=1e-5, rtol=1e-4)
+
+
+def test_each_object_is_decoded_in_the_knowledge_of_the_others() -> None:
+    """Seven people side by side: what one holds must be able to lower what its neighbour claims."""
+    torch.manual_seed(0)
+    segmenter = Segmenter(LIVE).eval()
+    for part in (segmenter.mask_decoder.from_others, segmenter.mask_decoder.at4[-1]):
+        torch.nn.init.normal_(part.weight, std=0.1)
+    features = segmenter.encode_frame(torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8))
+    memory = memory_of(segmenter, features, torch.rand(1, 2, 16, 16))
+    coarse = torch.zeros(1, 2, 16, 16)
+    coarse[0, 0, :, :8] = 1
+    neighbour = coarse.clone()
+    neighbour[0, 1, :, 8:] = 1
+    readout = memory[1][:, :, :, 0]
+    decode = segmenter.mask_decoder
+    alone, beside = (decode(readout, masks, *features[1:])[0, 0] for masks in (coarse, neighbour))
+    assert (alone - beside).abs()[:, 8:].mean() > 1e-3
+
+
+def test_where_objects_meet_the_propagated_mask_answers_and_elsewhere_the_decoded_one() -> None:
+    decoded, coarse = torch.zeros(1, 2, 40, 40), torch.zeros(1, 2, 40, 40)
+    coarse[0, 0, :, :20], coarse[0, 1, :, 20:24] = 1, 1
+    decoded[0, 0] = 0.9  # the decoder gives the first object all
+    answer = uncontested(decoded, coarse)
+    assert answer[0, 0, :, :12].eq(0.9).all(), "far from the other"
+    assert answer[0, 1, :, 20:24].eq(1).all(), "the second keeps what is its own by correspondence"
+    assert answer[0, 0, :, 20:24].eq(0).all()
+    assert answer.sum(dim=1).max() <= 1
+    assert torch.equal(uncontested(decoded[:, :1], coarse[:, :1]), decoded[:, :1]), "an object alone is decoded"
 
 
 def test_cells_and_back_is_the_identity() -> None:
