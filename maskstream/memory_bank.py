@@ -1,11 +1,10 @@
 """Memory bank: fixed slots, so that every shape is static and memory cannot grow with the length of a stream.
 
 Layout by role, not by position: `permanent` frames (prompted; a stream's first prompt is never evicted), a ring of
-`recent` frames kept every `memory_stride` frames, and `last`, the newest frame. A permanent slot that no prompt has taken
-yet holds one more recent frame. `SlotPolicy` decides where a frame
-goes and knows no arrays; `MemoryBank` holds one record per slot (key, value, validity, frame index together, so they
-cannot drift apart). Objects own rows: a row is taken from a `BlockPool` and refused when the pool is empty, so the
-process is bounded as well as the session.
+`recent` frames kept every `memory_stride` frames, and `last`, the newest frame. A permanent slot that no prompt has
+taken yet holds one more recent frame. `SlotPolicy` decides where a frame goes and knows no arrays; `MemoryBank` holds
+one record per slot (key, value, validity, frame index together, so they cannot drift apart). Objects own rows: a row is
+taken from a `BlockPool` and refused when the pool is empty, so the process is bounded as well as the session.
 """
 
 from collections import Counter

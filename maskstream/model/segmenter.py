@@ -12,7 +12,6 @@ from maskstream.model.mask_decoder import MaskDecoder, Refined
 from maskstream.model.mask_encoder import MaskEncoder
 from maskstream.model.propagation import propagate
 
-
 CONTEST_REACH = 17  # cells of the mask stride: what is within half of that, 32 pixels, is near
 CONTEST = 3.0  # times the probability of what is near: how much the decoder is left out
 
