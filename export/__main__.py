@@ -1,22 +1,65 @@
-"""maskstream-export: a checkpoint in, a verified artifact out. `python -m export` is the same."""
+"""maskstream-export: a checkpoint in, verified artifacts out, and their check anywhere. `python -m export` is the same.
+
+Two commands share the name. The first argument `verify` selects the check; a checkpoint of that name is `./verify`. The
+check must run on a machine without torch, so what needs torch is imported by the commands that do.
+"""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from export.build import PRECISIONS, build_artifact, count_steps, refuse_occupied
-from export.verify import ParityReport
+from export.batch import Batch, Held, claims, unfinished
+from export.batch_report import watched
+from export.targets import expand, read_targets
+from export.verify import PRECISIONS, ParityReport
 from maskstream.checkpoint import Checkpoint
+from maskstream.engines import AUTO, ENGINES
 from maskstream.errors import MaskstreamError
 from maskstream.progress import progress
 from maskstream.report import table
+
+FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 
 EXAMPLES = """examples:
   maskstream-export runs/live/checkpoint.pt --out my_artifact
   maskstream-export runs/live/checkpoint.pt --out my_artifact --precision fp16
   maskstream-export runs/live/checkpoint.pt --out my_artifacts --precision fp32,fp16    one folder for each
+  maskstream-export runs/live/checkpoint.pt --out my_batch --targets targets.toml       engines, sizes, objects (below)
+  maskstream-export verify my_artifact                       still whole, and equal to torch on this machine?
+  maskstream-export verify my_batch --engine openvino
 
 Then: maskstream-serve --artifact my_artifact
+
+targets.toml lists what to make ready; every list is multiplied out:
+  [[target]]
+  name = "cpu"
+  engine = ["onnxruntime", "openvino"]      or torch
+  precision = ["fp32"]
+
+  [[target]]
+  name = "gpu-480p"
+  engine = ["tensorrt"]                     or tensorrt_rtx
+  precision = ["fp16"]
+  size = ["480x854"]                        height x width of the frames
+  objects = [1, 4, 16]
+  streams = [1, 8]
+
+A batch goes on after a build that failed. Stop it when you like: the same command goes on where it was, keeps what is
+finished and makes again what failed. my_batch/report.md and report.json sum it up.
+
+exit status: 0 all written, 1 an artifact or a build failed, 2 wrong command line or targets, 130 stopped by Ctrl-C
+"""
+
+VERIFY_EXAMPLES = """examples:
+  maskstream-export verify my_artifact
+  maskstream-export verify my_artifact --engine openvino
+  maskstream-export verify my_batch                          each finished build, by the engine it was made for
+
+Checks the SHA-256 of every file, then what the engine computes: against torch, in all cases of the export's own gate,
+where torch is installed; else against the figures of torch that the manifest holds. It says which of the two it did.
+
+exit status: 0 all is as it should be, 1 it is not, or cannot be checked, 2 wrong command line, 130 stopped by Ctrl-C
 """
 
 
@@ -24,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line; its words are part of the product."""
     made = argparse.ArgumentParser(
         prog="maskstream-export",
+        usage="%(prog)s CHECKPOINT --out ARTIFACT [--precision LIST | --targets FILE]\n"
+        "       %(prog)s verify DIR [--engine NAME]",
         description="Export a checkpoint to ONNX, compare outputs and masks with torch, write the artifact.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -32,20 +77,47 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--out", type=Path, required=True, metavar="ARTIFACT", help="folder to write; an older artifact is replaced"
     )
-    made.add_argument("--precision", default="fp32", metavar="LIST", help=f"of {', '.join(PRECISIONS)} (default: fp32)")
-    made.add_argument("--targets", type=Path, metavar="FILE", help="engines to build from the graphs; not built yet")
+    made.add_argument("--precision", metavar="LIST", help=f"of {', '.join(PRECISIONS)} (default: fp32)")
+    made.add_argument("--targets", type=Path, metavar="FILE", help="a batch: the builds to make in --out, see below")
     return made
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 written, 1 the exported networks differ or cannot be had, 2 wrong command line."""
+def verify_parser() -> argparse.ArgumentParser:
+    """The command line of the check."""
+    made = argparse.ArgumentParser(
+        prog="maskstream-export verify",
+        description="Check an artifact, or all of a batch, on this machine.",
+        epilog=VERIFY_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("folder", type=Path, metavar="DIR", help="an artifact, or what --targets wrote")
+    made.add_argument(
+        "--engine",
+        choices=(AUTO, *ENGINES),
+        default=AUTO,
+        help="what runs the graphs (default: auto, and in a batch what each build was made for)",
+    )
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: see the end of `--help`."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return _check(words[1:]) if words[:1] == ["verify"] else _make(words)
+    except (MaskstreamError, OSError) as error:
+        print(f"maskstream-export: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _make(words: list[str]) -> int:
     made = parser()
-    given = made.parse_args(arguments)
-    precisions = list(dict.fromkeys(given.precision.split(",")))
+    given = made.parse_args(words)
     if given.targets is not None:
-        made.error(
-            "--targets: building engines from a list of targets is not built yet; leave it out for the ONNX artifact"
-        )
+        if given.precision is not None:
+            made.error("--precision: the targets name their own; leave it out beside --targets")
+        return _batch(given)
+    precisions = list(dict.fromkeys((given.precision or "fp32").split(",")))
     for precision in precisions:
         if precision not in PRECISIONS:
             made.error(f"--precision {precision}: not built; choose from {', '.join(PRECISIONS)}")
@@ -53,16 +125,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for precision, out in outs.items():
             _export(given.checkpoint, out, precision)
-    except MaskstreamError as error:
-        print(f"maskstream-export: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("\nstopped; nothing was written", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
 def _export(checkpoint_file: Path, out: Path, precision: str) -> None:
+    from export.build import build_artifact, count_steps, refuse_occupied
+
     refuse_occupied(out)
     checkpoint = Checkpoint.load(checkpoint_file)
     with progress(f"export {precision}", count_steps(checkpoint.config.spec()), "steps") as done:
@@ -73,6 +144,41 @@ def _export(checkpoint_file: Path, out: Path, precision: str) -> None:
     print(f"{out}: {checkpoint.config.name}, {precision}, {size / 1e6:.1f} MB")
 
 
+def _batch(given: argparse.Namespace) -> int:
+    try:
+        batch = Batch(given.checkpoint, expand(read_targets(given.targets)), given.out)
+    except MaskstreamError as error:
+        print(f"maskstream-export: {error}", file=sys.stderr)
+        return USER_ERROR
+    try:
+        with watched(batch.report) as view:
+            batch.run(view)
+    except KeyboardInterrupt:
+        print(batch.report.text())
+        print("stopped; what is finished is kept. Go on with the same command.", file=sys.stderr)
+        return INTERRUPTED
+    print(batch.report.text())
+    return FAILED if batch.report.failed else 0
+
+
+def _check(words: list[str]) -> int:
+    given = verify_parser().parse_args(words)
+    held: list[Held] = []
+    try:
+        for claim in claims(given.folder, given.engine):
+            with progress(f"verify {claim.name}", None, "checks") as done:
+                held.append(claim.check(done))
+    except KeyboardInterrupt:
+        print("\nstopped; what was checked so far:", file=sys.stderr)
+        print(held_table(held))
+        return INTERRUPTED
+    print(held_table(held))
+    left_out = unfinished(given.folder)
+    if left_out:
+        print(f"not finished, so not checked: {', '.join(left_out)}")
+    return FAILED if any(each.error for each in held) else 0
+
+
 def parity_table(report: ParityReport) -> str:
     """The worst case of each output."""
     rows = [
@@ -80,6 +186,28 @@ def parity_table(report: ParityReport) -> str:
         for row in report.worst()
     ]
     return table(("graph", "output", "worst case", "max error", "relative", "cosine"), rows)
+
+
+def held_table(held: Sequence[Held]) -> str:
+    """What was checked, how it came out, and what each was compared with."""
+    rows = []
+    for each in held:
+        figures = each.parity or {}
+        relative, cosine, iou = figures.get("relative_error"), figures.get("cosine"), figures.get("mask_iou")
+        rows.append(
+            (
+                each.name,
+                each.engine,
+                "FAILED" if each.error else "holds",
+                None if relative is None else f"{relative:.1e}",
+                None if cosine is None else f"{cosine:.6f}",
+                None if iou is None else f"{iou['least']:.4f}",
+            )
+        )
+    lines = [table(("artifact", "engine", "", "relative", "cosine", "IoU least"), rows)]
+    lines += [f"{each.name}: {each.error}" for each in held if each.error]
+    lines += [f"files whole; compared with {against}" for against in dict.fromkeys(h.against for h in held) if against]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

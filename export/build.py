@@ -15,7 +15,7 @@ from typing import Any
 
 from export.graphs import GraphDefinition, Port, graph_definitions
 from export.to_onnx import OPSET, export_graph
-from export.verify import ParityReport, cases, verify
+from export.verify import ParityError, ParityReport, cases, figures, verify
 from maskstream.artifact import CHECKPOINT, GRAPHS, MANIFEST, Artifact, seal
 from maskstream.checkpoint import Checkpoint
 from maskstream.engines.onnxruntime_networks import OnnxRuntimeNetworks
@@ -23,8 +23,6 @@ from maskstream.engines.torch_networks import TorchNetworks
 from maskstream.errors import ArtifactError
 from maskstream.model.segmenter import Segmenter
 from maskstream.networks import NetworkSpec
-
-PRECISIONS = ("fp32", "fp16")
 
 
 def count_steps(spec: NetworkSpec) -> int:
@@ -52,10 +50,40 @@ def build_artifact(
         manifest = _manifest(checkpoint, definitions, precision)
         seal(folder, spec, manifest)
         exported = OnnxRuntimeNetworks(Artifact.load(folder))
-        report = verify(TorchNetworks(reference), exported, precision, done)
-        seal(folder, spec, {**manifest, "parity": report.summary()})
+        torch_networks = TorchNetworks(reference)
+        try:
+            report = verify(torch_networks, exported, precision, done)
+        except ParityError as error:
+            raise ParityError(f"{error}; nothing was written") from error
+        seal(folder, spec, {**manifest, "parity": {**report.summary(), "torch": figures(torch_networks)}})
         _put_in_place(folder, out)
     return report
+
+
+def add_engine(
+    source: Artifact,
+    out: Path,
+    settings: dict[str, Any],
+    make: Callable[[dict[str, Path], Path], None],
+    check: Callable[[Path], None],
+) -> None:
+    """Write the artifact `out`: `source` and the files that `make(onnx files, folder)` builds from it.
+
+    `settings` say what was built, for the manifest. `check` is given the complete artifact before it is put in its
+    place. Raises ArtifactError when nothing usable was built, and what `make` and `check` raise; nothing is written
+    then.
+    """
+    refuse_occupied(out)
+    with _folder_beside(out) as folder:
+        make(dict(source.graphs), folder)
+        made = list(folder.iterdir())
+        if not made or not all(file.is_file() for file in made):
+            raise ArtifactError(f"{settings}: no engine was built, or not as plain files")
+        for file in (*source.graphs.values(), source.checkpoint):
+            shutil.copyfile(file, folder / file.name)
+        seal(folder, source.spec, {**source.manifest, "engine": settings})
+        check(folder)
+        _put_in_place(folder, out)
 
 
 def refuse_occupied(out: Path) -> None:

@@ -5,8 +5,10 @@ maximal error, error relative to the largest value, and cosine. Then the masks t
 same `Tracker` runs over both networks and what they see must overlap.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
@@ -15,17 +17,29 @@ import numpy.typing as npt
 from maskstream import masks
 from maskstream.errors import MaskstreamError
 from maskstream.memory_bank import LAST_TRUST
-from maskstream.moving_shapes import render
+from maskstream.moving_shapes import RenderedClip, render
 from maskstream.networks import F32, FrameFeatures, MemoryView, Networks, NetworkSpec, SoftMasks
-from maskstream.tracker import Prompt, Tracker
+from maskstream.tracker import Prompt, Tracker, TrackerSettings
 
 CLIP_FRAMES = 12
 CLIP_OBJECTS = 2
-_CLIP_SHORT_SIDE = 240  # pixels; enough for two objects to be followed, quick enough for a laptop
+ODD_FRAME = (479, 853)  # pixels; no side is a multiple of anything, so the tracker rounds and resizes
+_MANY_TOKENS = 20_000  # in a bank: nearly alike, each weighs less than the smallest normal number of fp16
+_LONG_AGO = 100_000  # frames; by then the prior on motion is flat, and only the keys tell tokens apart
+_RECORDED_NUMBERS = 32  # of each output
+_LITTLE = np.float32(1e-3)  # by which keys that are alike differ
+_MOST_ROWS = 32  # streams x objects of one case, so that it fits into the memory of a small machine
+
+
+_GRAPH_OF = {  # by output
+    **dict.fromkeys(FrameFeatures._fields, "encode_frame"),
+    **dict.fromkeys(("value",), "encode_mask"),
+    **dict.fromkeys(SoftMasks._fields, "segment"),
+}
 
 
 class ParityError(MaskstreamError):
-    """The exported networks differ from torch; nothing was written."""
+    """Networks differ from torch."""
 
     reason = "PARITY_FAILED"
 
@@ -41,6 +55,12 @@ class Tolerance:
 
 # fp32 differs by the order of sums alone. fp16 has 11 bits, and a few of them are lost on the way through 20 layers.
 TOLERANCES = {"fp32": Tolerance(1e-4, 0.99999, 0.995), "fp16": Tolerance(3e-2, 0.999, 0.97)}
+PRECISIONS = tuple(TOLERANCES)  # that can be exported
+
+
+def tolerance_of(precision: str) -> Tolerance:
+    """By what networks say they compute in; a mixture of precisions is held to what half precision can do."""
+    return TOLERANCES["fp32" if precision == "fp32" else "fp16"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +72,17 @@ class Case:
     slots: tuple[tuple[int, ...], ...]
     batch: int = 1
     drawn: bool = False  # frames of the clip, else noise
+    alike: bool = False  # all keys of all frames the same, but for a little noise
+    background: bool = False  # masks that show no object anywhere
+    age: int = 1  # frames since the newest slot was written
+
+
+@dataclass(frozen=True)
+class ClipCheck:
+    """A moving clip that trackers are run over: its frame size (height, width) in pixels, and how many objects."""
+
+    size: tuple[int, int] = ODD_FRAME
+    objects: int = CLIP_OBJECTS
 
 
 @dataclass(frozen=True)
@@ -94,36 +125,74 @@ class ParityReport:
 
 
 def cases(spec: NetworkSpec) -> tuple[Case, ...]:
-    """Small and odd grids, several objects, empty and partly valid banks, two streams, and the real working size."""
+    """Small and odd grids, many objects, empty and partly valid banks, two streams, the real working size, and traps.
+
+    The traps are what half precision and careless engines fall into: a softmax over more than 20,000 tokens that hardly
+    differ, and masks that are zero everywhere.
+    """
     full = tuple(range(spec.capacity))
     late = full[spec.capacity // 2 :]
-    height, width = masks.working_size(spec.short_side, spec.short_side * 16 // 9, spec.short_side, spec.stride)
+    crowd = min(ceil(sqrt(_MANY_TOKENS / spec.capacity)), 2 * spec.short_side // spec.stride)  # tokens a side
     return (
         Case("1 object, full bank", (6, 8), (full,)),
         Case("1 object, one slot", (5, 7), ((0,),), drawn=True),
         Case("3 objects, partly valid", (7, 9), (full[:2], late, (0,)), drawn=True),
         Case("2 streams, 4 objects", (4, 6), (full, late, (1,), (0, 2)), batch=2),
-        Case("working size", (height // spec.stride, width // spec.stride), (full[:-1],), drawn=True),
+        Case("16 objects", (6, 11), _slots(spec, 16), drawn=True),
+        Case("no object anywhere", (5, 8), (full, (0,)), drawn=True, background=True),
+        Case(f"frame of {ODD_FRAME[0]}x{ODD_FRAME[1]}", _grid(spec, ODD_FRAME), (full[:-1],), drawn=True),
+        Case(f"{crowd**2 * spec.capacity} tokens alike", (crowd, crowd), (full,), alike=True, age=_LONG_AGO),
     )
 
 
-def verify(reference: Networks, exported: Networks, precision: str, done: Callable[[], None]) -> ParityReport:
-    """Compare; `done` is called after each case. Raises ParityError naming graph, output, case and error."""
-    tolerance = TOLERANCES[precision]
+def case_of(spec: NetworkSpec, size: tuple[int, int], objects: int, streams: int) -> Case:
+    """A case at the size of a frame (height, width in pixels); more streams than fit into memory are left out."""
+    batch = max(1, min(streams, _MOST_ROWS // objects))
+    kept = f"{streams} streams" if batch == streams else f"{batch} of {streams} streams"
+    name = f"{size[0]}x{size[1]}, {objects} objects, {kept}"
+    return Case(name, _grid(spec, size), _slots(spec, objects), batch=batch, drawn=True)
+
+
+def _grid(spec: NetworkSpec, size: tuple[int, int]) -> tuple[int, int]:
+    """Tokens of a frame of `size` as the tracker works on it."""
+    height, width = masks.working_size(*size, spec.short_side, spec.stride, 4 * spec.short_side)
+    return height // spec.stride, width // spec.stride
+
+
+def _slots(spec: NetworkSpec, objects: int) -> tuple[tuple[int, ...], ...]:
+    """Slots of many objects: some known from the beginning, some late, some from one frame alone."""
+    full = tuple(range(spec.capacity))
+    kinds = (full, full[spec.capacity // 2 :], full[:-1], (1,))
+    return tuple(kinds[i % len(kinds)] for i in range(objects))
+
+
+def verify(
+    reference: Networks,
+    exported: Networks,
+    precision: str,
+    done: Callable[[], None],
+    chosen: Sequence[Case] | None = None,
+    clip: ClipCheck | None = None,
+) -> ParityReport:
+    """Compare, in the `chosen` cases (default: `cases`) and along the `clip`; `done` is called after each.
+
+    Raises ParityError naming graph, output, case and error.
+    """
+    tolerance = tolerance_of(precision)
     rows: list[OutputParity] = []
-    for case in cases(reference.spec):
+    for case in cases(reference.spec) if chosen is None else chosen:
         for row in compare(reference, exported, case):
             if not row.within(tolerance):
                 raise ParityError(_message(row, tolerance))
             rows.append(row)
         done()
-    overlaps = clip_overlaps(reference, exported)
+    overlaps = clip_overlaps(reference, exported, clip or ClipCheck())
     done()
     report = ParityReport(tuple(rows), float(overlaps.mean()), float(overlaps.min()))
     if not report.mask_iou_least >= tolerance.mask_iou:
         raise ParityError(
             f"masks along the clip: IoU with torch is {report.mask_iou_least:.4f} at frame "
-            f"{1 + int(overlaps.min(axis=1).argmin())}, at least {tolerance.mask_iou} is needed; nothing was written"
+            f"{1 + int(overlaps.min(axis=1).argmin())}, at least {tolerance.mask_iou} is needed"
         )
     return report
 
@@ -138,8 +207,42 @@ def compare(reference: Networks, exported: Networks, case: Case) -> Iterator[Out
     value = reference.encode_mask(features, soft)
     yield from _rows("encode_mask", case, {"value": value}, {"value": exported.encode_mask(features, soft)})
     memory = _memory(reference, case, frames[1:], rng)
+    if case.alike:
+        features = _alike(features, rng)
     read, found = reference.segment(features, memory), exported.segment(features, memory)
     yield from _rows("segment", case, read._asdict(), found._asdict())
+
+
+def figures(networks: Networks) -> dict[str, list[float]]:
+    """What networks make of noise by themselves, a few numbers of each output: torch's are kept in the manifest."""
+    case = Case("recorded", (4, 6), _slots(networks.spec, 4), batch=2)
+    rng = np.random.default_rng(0)
+    frames = _frames(case, networks.spec, rng)
+    features = networks.encode_frame(frames[0])
+    value = networks.encode_mask(features, _soft_masks(rng, case, features))
+    read = networks.segment(features, _memory(networks, case, frames[1:], rng))
+    return {name: _sampled(array) for name, array in {**features._asdict(), "value": value, **read._asdict()}.items()}
+
+
+def compare_with_figures(recorded: dict[str, list[float]], networks: Networks, precision: str) -> list[OutputParity]:
+    """For a machine without torch: what `networks` make of the same noise. Raises ParityError naming output and error.
+
+    Each graph is given what the one before it answered, so errors add up; the bounds are those of the gate.
+    """
+    tolerance = tolerance_of(precision)
+    found = figures(networks)
+    rows = []
+    for output, numbers in recorded.items():
+        answer = np.asarray(found.get(output, ()), np.float32)
+        rows.append(output_parity(_GRAPH_OF[output], output, "recorded", np.asarray(numbers, np.float32), answer))
+        if not rows[-1].within(tolerance):
+            raise ParityError(_message(rows[-1], tolerance))
+    return rows
+
+
+def _sampled(array: F32) -> list[float]:
+    places = np.linspace(0, array.size - 1, _RECORDED_NUMBERS).astype(int)
+    return [float(f"{number:.6g}") for number in array.ravel()[places]]
 
 
 class _Watched:
@@ -149,7 +252,7 @@ class _Watched:
         self.spec, self.engine, self.precision = networks.spec, networks.engine, networks.precision
         self.encode_frame, self.encode_mask = networks.encode_frame, networks.encode_mask
         self._networks = networks
-        self.decoded_OHW = np.zeros((CLIP_OBJECTS, 1, 1), np.float32)
+        self.decoded_OHW = np.zeros((0, 1, 1), np.float32)
 
     def segment(self, features: FrameFeatures, memory: MemoryView) -> SoftMasks:
         answer = self._networks.segment(features, memory)
@@ -157,26 +260,32 @@ class _Watched:
         return answer
 
 
-def clip_overlaps(reference: Networks, exported: Networks) -> F32:
+def clip_overlaps(reference: Networks, exported: Networks, clip: ClipCheck | None = None) -> F32:
     """IoU of the two networks' masks [frames after the prompted one, objects]: the least of soft masks and id maps.
 
     Soft masks overlap by sum of minima / sum of maxima. They are seen even where an object is too faint for the id map,
     so that two networks do not agree by both finding nothing.
     """
-    short = min(_CLIP_SHORT_SIDE, reference.spec.short_side)
-    clip = render(CLIP_FRAMES, (short, short * 16 // 9), num_objects=CLIP_OBJECTS)
-    prompts = [Prompt(i, clip.id_maps[0] == i) for i in range(1, CLIP_OBJECTS + 1)]
+    seen = _rendered(clip or ClipCheck())
+    in_sight = masks.object_ids(seen.id_maps[0])  # of many objects some are hidden at first
+    prompts = [Prompt(i, seen.id_maps[0] == i) for i in in_sight]
     watched = (_Watched(reference), _Watched(exported))
-    trackers = [Tracker(networks) for networks in watched]
+    trackers = [Tracker(networks, TrackerSettings(max_objects=masks.MAX_OBJECT_ID)) for networks in watched]
     for tracker in trackers:
-        tracker.step(clip.frames[0], prompts)
+        tracker.step(seen.frames[0], prompts)
     overlaps = []
-    for frame in clip.frames[1:]:
+    for frame in seen.frames[1:]:
         id_maps = [tracker.step(frame).id_map for tracker in trackers]
         soft = [_iou(*pair) for pair in zip(*(networks.decoded_OHW for networks in watched), strict=True)]
         hard = [_iou(*(id_map == prompt.object_id for id_map in id_maps)) for prompt in prompts]
         overlaps.append(np.minimum(soft, hard))
     return np.asarray(overlaps, np.float32)
+
+
+@lru_cache(maxsize=1)
+def _rendered(clip: ClipCheck) -> RenderedClip:
+    """Kept, since engine after engine runs over the same clip."""
+    return render(CLIP_FRAMES, clip.size, num_objects=clip.objects)
 
 
 def _rows(graph: str, case: Case, expected: dict[str, F32], found: dict[str, F32]) -> Iterator[OutputParity]:
@@ -199,7 +308,9 @@ def _frames(case: Case, spec: NetworkSpec, rng: np.random.Generator) -> list[npt
     """The frame to segment and one frame for each bank slot, each uint8 [B, H, W, 3]."""
     size = (case.grid[0] * spec.stride, case.grid[1] * spec.stride)
     count = (1 + spec.capacity) * case.batch
-    if case.drawn:
+    if case.alike:
+        frames = rng.integers(126, 130, (count, *size, 3), dtype=np.uint8)
+    elif case.drawn:
         frames = np.stack(render(count, size, num_objects=1).frames)
     else:
         frames = rng.integers(0, 256, (count, *size, 3), dtype=np.uint8)
@@ -209,6 +320,8 @@ def _frames(case: Case, spec: NetworkSpec, rng: np.random.Generator) -> list[npt
 def _soft_masks(rng: np.random.Generator, case: Case, features: FrameFeatures) -> F32:
     """Probabilities [B, O, H/4, W/4] that leave some for the background."""
     size = (case.batch, len(case.slots) + 1, *features.skip4.shape[2:])
+    if case.background:
+        return np.zeros((size[0], size[1] - 1, *size[2:]), np.float32)
     logits = 4 * rng.standard_normal(size)
     weights = np.exp(logits)
     return (weights / weights.sum(axis=1, keepdims=True))[:, 1:].astype(np.float32)
@@ -219,6 +332,8 @@ def _memory(
 ) -> MemoryView:
     """A bank as the tracker would have filled it from `frames`: zero where a slot does not hold an object."""
     encoded = [reference.encode_frame(frame) for frame in frames]
+    if case.alike:
+        encoded = [_alike(features, rng) for features in encoded]
     values = [reference.encode_mask(features, _soft_masks(rng, case, features)) for features in encoded]
     tokens = case.grid[0] * case.grid[1]
     valid = np.array([[slot in held for slot in range(len(frames))] for held in case.slots], np.float32)
@@ -227,8 +342,16 @@ def _memory(
     held_BT = valid_BOT.max(axis=1) > 0
     key = np.stack([f.key.reshape(*f.key.shape[:2], tokens) for f in encoded], axis=2) * held_BT[:, None, :, None]
     value = np.stack(values, axis=3) * (valid_BOT > 0)[:, :, None, :, None]
-    age = np.repeat(np.arange(len(frames), 0, -1, dtype=np.float32)[None], case.batch, axis=0)
+    age = np.repeat(case.age + np.arange(len(frames), dtype=np.float32)[None, ::-1], case.batch, axis=0)
     return MemoryView(key, value, valid_BOT, age)
+
+
+def _alike(features: FrameFeatures, rng: np.random.Generator) -> FrameFeatures:
+    """Every token with the key of the one in the middle; those at the rim of a frame would stand out."""
+    height, width = features.key.shape[2:]
+    middle_BK11 = features.key[:, :, height // 2, width // 2, None, None]
+    noise = rng.standard_normal(features.key.shape, np.float32)
+    return features._replace(key=middle_BK11 * (1 + _LITTLE * noise))
 
 
 def _iou(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
@@ -245,4 +368,4 @@ def _message(row: OutputParity, tolerance: Tolerance) -> str:
             f"relative error {row.relative_error:.2e} (at most {tolerance.relative_error:.0e}), "
             f"cosine {row.cosine:.6f} (at least {tolerance.cosine})"
         )
-    return f"graph {row.graph}, output {row.output}, case '{row.case}': {what}; nothing was written"
+    return f"graph {row.graph}, output {row.output}, case '{row.case}': {what}"

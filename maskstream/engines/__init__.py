@@ -35,6 +35,8 @@ ENGINES = {
     "onnxruntime": Engine("maskstream.engines.onnxruntime_networks", "onnxruntime", "maskstream[cpu]"),
     "openvino": Engine("maskstream.engines.openvino_networks", "openvino", "maskstream[cpu]"),
     "torch": Engine("maskstream.engines.torch_networks", "torch", "maskstream[train]"),
+    "tensorrt": Engine("maskstream.engines.tensorrt_networks", "tensorrt", "maskstream[tensorrt]"),
+    "tensorrt_rtx": Engine("maskstream.engines.tensorrt_rtx_networks", "tensorrt_rtx", "tensorrt-rtx cuda-bindings"),
 }
 AUTO = "auto"
 AUTO_CANDIDATES = ("onnxruntime", "openvino")  # the first is what the export gate checked

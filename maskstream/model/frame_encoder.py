@@ -74,7 +74,8 @@ class FrameEncoder(nn.Module):
 
     def normalise(self, frame_BHW3: Tensor) -> Tensor:
         """uint8 frames -> float32 [B, 3, H, W] in the network's units."""
-        return (frame_BHW3.permute(0, 3, 1, 2).to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+        # The cast comes first: TensorRT takes uint8 for nothing but a cast.
+        return (frame_BHW3.to(self.pixel_mean.dtype).permute(0, 3, 1, 2) - self.pixel_mean) / self.pixel_std
 
     def backbone(self, frame_BHW3: Tensor) -> list[Tensor]:
         """Feature maps at strides 4, 8 and `stride` (a fourth stage replaces the third's)."""

@@ -109,7 +109,7 @@ def test_the_command_says_what_is_wrong_with_a_checkpoint(tmp_path: Path, capsys
     assert "none.pt: no such checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [["--precision", "int8"], ["--precision", "fp32,fp7"], ["--targets", "targets.toml"]])
+@pytest.mark.parametrize("flags", [["--precision", "int8"], ["--precision", "fp32,fp7"]])
 def test_what_is_not_built_is_refused(
     flags: list[str], small_checkpoint_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +117,64 @@ def test_what_is_not_built_is_refused(
         command.main([str(small_checkpoint_file), "--out", str(tmp_path / "artifact"), *flags])
     assert "not built" in capsys.readouterr().err
     assert not (tmp_path / "artifact").exists()
+
+
+def test_an_engine_is_put_beside_the_graphs_it_was_built_from(small_artifact: Path, tmp_path: Path) -> None:
+    source = Artifact.load(small_artifact)
+
+    def make(onnx_files: dict[str, Path], folder: Path) -> None:
+        assert onnx_files == source.graphs
+        assert list(folder.iterdir()) == []
+        (folder / "segment.engine").write_bytes(b"plan")
+
+    checked: list[Path] = []
+    build.add_engine(source, tmp_path / "made", {"engine": "any"}, make, checked.append)
+    made = Artifact.load(tmp_path / "made")
+    assert made.manifest["engine"] == {"engine": "any"}
+    assert {"segment.engine", "segment.onnx", "checkpoint.pt"} <= set(made.manifest["files"])
+    assert len(checked) == 1
+    (tmp_path / "made" / "segment.engine").write_bytes(b"spoilt")
+    with pytest.raises(ArtifactError, match=r"segment\.engine: its SHA-256 is not the manifest's"):
+        Artifact.load(tmp_path / "made")
+
+
+def test_an_engine_that_fails_its_check_is_not_written(small_artifact: Path, tmp_path: Path) -> None:
+    def refuse(folder: Path) -> None:
+        raise ParityError("differs")
+
+    with pytest.raises(ParityError, match="differs"):
+        build.add_engine(
+            Artifact.load(small_artifact), tmp_path / "a", {}, lambda _, out: out.joinpath("x").touch(), refuse
+        )
+    with pytest.raises(ArtifactError, match="no engine was built"):
+        build.add_engine(Artifact.load(small_artifact), tmp_path / "a", {}, lambda _, out: None, lambda folder: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("graphs_of_small")
+def test_a_checkpoint_called_verify_is_exported(
+    small_checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copyfile(small_checkpoint_file, tmp_path / "verify")
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["./verify", "--out", "artifact"]) == 0
+    assert Artifact.load(tmp_path / "artifact").model_name == "small"
+
+
+def test_the_help_teaches_both_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], ["verify", "--help"]):
+        with pytest.raises(SystemExit):
+            command.main(words)
+    told = capsys.readouterr().out
+    assert "maskstream-export CHECKPOINT --out ARTIFACT" in told
+    assert "maskstream-export verify DIR" in told
+    assert "against torch" in told
+
+
+def test_precision_beside_targets_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["any.pt", "--out", "any", "--targets", "targets.toml", "--precision", "fp16"])
+    assert "the targets name their own" in capsys.readouterr().err
 
 
 @pytest.mark.slow
