@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--engine",
         metavar="NAME",
-        help="what runs the model, e.g. onnxruntime; auto, the default, times what is installed and takes the fastest",
+        help="what runs the model, e.g. onnxruntime; fastest times what is installed (default: auto, onnxruntime)",
     )
     add("--threads", type=int, metavar="N", help="threads of the engine (default: the engine's own choice)")
     add(

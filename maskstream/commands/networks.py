@@ -13,7 +13,10 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--artifact", metavar="DIR", type=Path, help="what maskstream-export wrote (default: the shipped one)"
     )
     parser.add_argument(
-        "--engine", metavar="NAME", default="auto", help="what runs the networks (default: auto, the fastest here)"
+        "--engine",
+        metavar="NAME",
+        default="auto",
+        help="what runs the networks (default: auto; fastest times what is here)",
     )
 
 

@@ -3,10 +3,11 @@
 So a torch engine can serve where torch is installed, and yet no one who imports this package depends on torch. An
 engine is a module with `open_networks(artifact, threads) -> Networks`; adding one is adding a line to `ENGINES`.
 
-"auto" times all of `AUTO_CANDIDATES` that are installed and takes the fastest that gives the right masks
-(maskstream.engines.choice); torch, slower and larger, only where there is no other. The reason is logged, and the
-chosen networks say in `engine` what they are. An engine asked for by name is an error when it fails to start, never a
-reason to try another.
+"auto" takes the first of `AUTO_CANDIDATES` that is installed: ONNX Runtime, which the export gate checked. "fastest"
+times all of them and takes the fastest that gives the right masks (maskstream.engines.choice); the process keeps the
+memory that the losers took, so it is asked for and not the default. Torch, slower and larger, runs only where there is
+no other. The chosen networks say in `engine` what they are. An engine asked for by name is an error when it fails to
+start, never a reason to try another.
 """
 
 import importlib
@@ -39,6 +40,7 @@ ENGINES = {
     "tensorrt_rtx": Engine("maskstream.engines.tensorrt_rtx_networks", "tensorrt_rtx", "tensorrt-rtx cuda-bindings"),
 }
 AUTO = "auto"
+FASTEST = "fastest"
 AUTO_CANDIDATES = ("onnxruntime", "openvino")  # the first is what the export gate checked
 AUTO_FALLBACK = "torch"
 
@@ -50,15 +52,15 @@ def load_networks(artifact: Path, engine: str = AUTO, threads: int | None = None
 
     Raises ArtifactError for the folder, EngineUnavailable for an engine that is unknown, not installed or unfit.
     """
-    if engine == AUTO:
+    if engine == FASTEST:
         choice = choose_fastest(auto_candidates(), lambda name: _open(artifact, name, threads))
         log.info(choice.reason)
         return choice.networks
-    return _open(artifact, engine, threads)
+    return _open(artifact, auto_candidates()[0] if engine == AUTO else engine, threads)
 
 
 def auto_candidates() -> tuple[str, ...]:
-    """The engines that "auto" chooses from here. Raises EngineUnavailable when none is installed."""
+    """The engines that "auto" and "fastest" choose from here. Raises EngineUnavailable when none is installed."""
     found = tuple(name for name in AUTO_CANDIDATES if _installed(ENGINES[name]))
     if not found and _installed(ENGINES[AUTO_FALLBACK]):
         found = (AUTO_FALLBACK,)
@@ -70,7 +72,7 @@ def auto_candidates() -> tuple[str, ...]:
 def _open(artifact: Path, name: str, threads: int | None) -> Networks:
     known = ENGINES.get(name)
     if known is None:
-        raise EngineUnavailable(f"no engine is called {name!r}; known engines: {AUTO}, {', '.join(ENGINES)}")
+        raise EngineUnavailable(f"no engine is called {name!r}; known engines: {AUTO}, {FASTEST}, {', '.join(ENGINES)}")
     if not _installed(known):
         raise EngineUnavailable(f"the engine {name!r} needs the package {known.package}; pip install '{known.install}'")
     verified = Artifact.load(artifact)

@@ -1,4 +1,4 @@
-"""What "auto" means on this machine: every installed engine is timed at the networks' own size, the fastest runs.
+"""What "fastest" means on this machine: every installed engine is timed at the networks' own size, the fastest runs.
 
 Which one that is depends on the processor (bfloat16 and int8 units, cores), not on anything a table could know. The
 first of the candidates is the one that the export gate checked; another must give its masks, or it is left out however
@@ -57,7 +57,7 @@ class Choice:
         """One line with the figures of all candidates, the chosen one first."""
         chosen = self.networks.engine
         ordered = sorted(self.trials, key=lambda trial: (trial.engine != chosen, trial.seconds))
-        return f"auto: {'; '.join(trial.text() for trial in ordered)}"
+        return f"fastest: {'; '.join(trial.text() for trial in ordered)}"
 
 
 def choose_fastest(candidates: Sequence[str], opened: Callable[[str], Networks]) -> Choice:

@@ -1,4 +1,4 @@
-""" "auto" keeps the fastest engine whose masks are right, and says what the others did."""
+""" "fastest" keeps the fastest engine whose masks are right, and says what the others did."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def test_the_fastest_runs_and_the_reason_has_all_figures() -> None:
     known = {"slow": networks("slow", 0.05), "fast": networks("fast")}
     choice = choose_fastest(("slow", "fast"), known.__getitem__)
     assert choice.networks is known["fast"]
-    assert choice.reason.startswith("auto: fast fp32 ")
+    assert choice.reason.startswith("fastest: fast fp32 ")
     assert "; slow fp32 " in choice.reason
 
 

@@ -10,13 +10,18 @@ from maskstream.errors import ArtifactError, EngineUnavailable
 pytestmark = pytest.mark.timeout(600)  # the first test exports the small model
 
 
-def test_auto_takes_an_engine_and_says_why(small_artifact: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_takes_what_the_gate_checked(small_artifact: Path) -> None:
+    networks = engines.load_networks(small_artifact, threads=1)
+    assert networks.engine == "onnxruntime"
+
+
+def test_fastest_takes_an_engine_and_says_why(small_artifact: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "maskstream.engines"):
-        networks = engines.load_networks(small_artifact, threads=1)
+        networks = engines.load_networks(small_artifact, "fastest", threads=1)
     assert networks.engine in engines.auto_candidates()
     assert networks.spec.name == "small"
     (said,) = caplog.messages
-    assert said.startswith(f"auto: {networks.engine} {networks.precision} ")
+    assert said.startswith(f"fastest: {networks.engine} {networks.precision} ")
     assert all(name in said for name in engines.auto_candidates())
 
 
@@ -27,7 +32,9 @@ def test_an_engine_is_opened_by_name(small_artifact: Path, name: str) -> None:
 
 
 def test_an_unknown_engine_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
-    with pytest.raises(EngineUnavailable, match=r"'tensorflow'; known engines: auto, onnxruntime, openvino, torch"):
+    with pytest.raises(
+        EngineUnavailable, match=r"'tensorflow'; known engines: auto, fastest, onnxruntime, openvino, torch"
+    ):
         engines.load_networks(tmp_path, "tensorflow")
 
 
