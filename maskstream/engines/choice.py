@@ -56,6 +56,8 @@ class Choice:
     def reason(self) -> str:
         """One line with the figures of all candidates, the chosen one first."""
         chosen = self.networks.engine
+        if not self.trials:
+            return f"fastest: {chosen} {self.networks.precision}, not timed: no other is installed"
         ordered = sorted(self.trials, key=lambda trial: (trial.engine != chosen, trial.seconds))
         return f"fastest: {'; '.join(trial.text() for trial in ordered)}"
 
@@ -66,8 +68,7 @@ def choose_fastest(candidates: Sequence[str], opened: Callable[[str], Networks])
     Raises EngineUnavailable when none runs; what the only candidate raises passes through.
     """
     if len(candidates) == 1:
-        networks = opened(candidates[0])
-        return Choice(networks, (Trial(networks.engine, networks.precision, 0.0, 1.0),))
+        return Choice(opened(candidates[0]), ())
     best: Networks | None = None
     fastest, trials, wanted = float("inf"), [], None
     for name in candidates:

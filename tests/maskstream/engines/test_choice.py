@@ -69,7 +69,9 @@ def test_where_none_runs_all_reasons_are_told() -> None:
 
 def test_a_single_candidate_is_opened_without_a_race_and_fails_as_itself() -> None:
     only = networks("only")
-    assert choose_fastest(("only",), lambda name: only).networks is only
+    choice = choose_fastest(("only",), lambda name: only)
+    assert choice.networks is only
+    assert choice.reason == "fastest: only fp32, not timed: no other is installed"
     assert not only.entered.acquire(blocking=False), "no frame was run"
     with pytest.raises(ArtifactError):
         choose_fastest(("broken",), broken)
