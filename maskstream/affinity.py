@@ -64,7 +64,9 @@ def mass(similarity_PTN: F32, trust_T: F32, temperature: float) -> F32:
     return total
 
 
-def near(size: tuple[int, int], block: int) -> npt.NDArray[np.bool_]:
-    """Pairs [P, N] of a grid of `size` that a fine read-out compares: of the same or of neighbouring blocks."""
-    block_N2 = np.stack(np.unravel_index(np.arange(size[0] * size[1]), size), axis=1) // block
-    return np.asarray((np.abs(block_N2[:, None] - block_N2[None]) <= 1).all(axis=2))
+def near(size: tuple[int, int], block: int, margin: int) -> npt.NDArray[np.bool_]:
+    """Pairs [P, N] of a grid of `size` that a fine read-out compares: N is in P's block or at most `margin` beside."""
+    place_N2 = np.stack(np.unravel_index(np.arange(size[0] * size[1]), size), axis=1)
+    first_P2 = place_N2 // block * block
+    beside_PN2 = place_N2[None] - first_P2[:, None]
+    return np.asarray(((beside_PN2 >= -margin) & (beside_PN2 < block + margin)).all(axis=2))

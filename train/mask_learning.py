@@ -250,7 +250,8 @@ class _Memory:
 
     def append(self, frame: int, soft_BOHW: Tensor, present_BO: Tensor) -> None:
         self._keys.append(self._features.key[:, frame].flatten(2))
-        self._values.append(self._segmenter.encode_mask(self._features.context[:, frame], soft_BOHW))
+        value_BOVN = self._segmenter.encode_mask(self._features.context[:, frame], soft_BOHW)
+        self._values.append(value_BOVN * present_BO[:, :, None, None])  # as a bank holds it: nothing of what is absent
         self._valid.append(present_BO.float())
         self._frames.append(frame)
 

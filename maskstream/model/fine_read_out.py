@@ -2,108 +2,129 @@
 
 A token is 16 pixels wide, and copying the mask inside it is right only for motion by whole tokens. So every token
 carries four keys at stride 8, and each stride-8 position of the current frame looks for its like in all slots, but only
-in the block of 6 x 6 positions it lies in and the eight blocks around: at least 48 pixels each way. Blocks make that a
-batch of small matrix products without any gather, in operations every engine has.
+in the block of 8 x 8 positions it lies in and a margin around. Blocks make that a batch of small matrix products, in
+operations every engine has, and one gather of whole blocks of tokens, which is a plain copy.
 
-Both read-outs weigh what they find by exp((cosine - 1) / temperature), so they join in one normalisation: where nothing
-near matches, the token's own read-out, which sees the whole frame, decides.
+Weights are on the scale of the token's own read-out (maskstream.model.read_out), so sums and masses of both add up:
+where nothing near matches, the token's read-out, which sees the whole frame, decides. A place outside the frame holds
+no object, so it needs no mask.
 """
 
-# B streams, O objects, K key channels, T slots, C mask cells of a fine position (of all objects), H and W fine
-# positions by rows and columns; y and x blocks by rows and columns, Q positions in a block, X candidates of a block in
-# all slots
-
-from typing import NamedTuple
+# B streams, O objects, F fine key channels, T slots, N tokens of a frame, C cells of a fine position: 4 mask values and
+# one that counts mass, of each object; R and S blocks by rows and columns, G of both together, Q positions in a block,
+# X candidates of a block in all slots
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from maskstream.model.config import FINE_STRIDE, ModelConfig
-from maskstream.model.read_out import MASKED, floored, log_mass, log_trust, position_channels
+from maskstream.model.read_out import log_trust, tightness
 
-BLOCK = 6  # fine positions
-
-
-class FineReadOut(NamedTuple):
-    """What each fine position found, normalised over all slots, and how much there was to find."""
-
-    cells: Tensor  # [B, C, H, W]
-    slot_mass: Tensor  # [B, T, H, W], the share of the affinity that each slot got
-    log_mass: Tensor  # [B, 1, H, W]
+BLOCK = 8  # fine positions by side
+MARGIN = 4  # fine positions around a block that are searched as well; a divisor of BLOCK
 
 
-def fine_read_out(
-    query_BKHW: Tensor, key_BTKHW: Tensor, cells_BTCHW: Tensor, trust_BT: Tensor, age_BT: Tensor, config: ModelConfig
-) -> FineReadOut:
-    """Mask cells and their mass for every fine position; float32."""
-    height, width = query_BKHW.shape[2:]
-    slots = key_BTKHW.shape[1]
-    rows, columns = (height + BLOCK - 1) // BLOCK, (width + BLOCK - 1) // BLOCK
-    query, key, trust = _with_position(query_BKHW, key_BTKHW, trust_BT, age_BT, config)
-    beyond = (0, columns * BLOCK - width, 0, rows * BLOCK - height)
-    around = (BLOCK, beyond[1] + BLOCK, BLOCK, beyond[3] + BLOCK)
-    key = torch.cat((pad(key, around), pad(trust, around, value=MASKED)), dim=2)
-    query_ByxQK = _blocks(pad(query, beyond)[:, None], rows, columns)
-    key_ByxXK = _candidates(_blocks(key, rows + 2, columns + 2))
-    cells_ByxXC = _candidates(_blocks(pad(cells_BTCHW.float(), around), rows + 2, columns + 2))
-    similarity_ByxQX = floored(torch.matmul(query_ByxQK, key_ByxXK.transpose(3, 4)), config.fine_temperature)
-    affinity_ByxQX = torch.softmax(similarity_ByxQX, dim=4)
-    found_ByxQC = torch.matmul(affinity_ByxQX, cells_ByxXC)
-    slot_ByxQT = affinity_ByxQX.unflatten(4, (9, slots, BLOCK * BLOCK)).sum(dim=(4, 6))
-    mass_ByxQ1 = log_mass(similarity_ByxQX, affinity_ByxQX, config.fine_temperature)[..., None]
-    parts = torch.cat((found_ByxQC, slot_ByxQT, mass_ByxQ1), dim=4).unflatten(3, (BLOCK, BLOCK))
-    merged = parts.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)[:, :, :height, :width]
-    return FineReadOut(*torch.split(merged, [cells_BTCHW.shape[2], slots, 1], dim=1))
+def fine_read_out(  # noqa: PLR0913 - the memory as `propagate` has it
+    folded_BFhw: Tensor,
+    folded_BFTN: Tensor,
+    cells_BOCTN: Tensor,
+    held_BOT: Tensor,
+    trust_BT: Tensor,
+    age_BT: Tensor,
+    config: ModelConfig,
+) -> tuple[Tensor, Tensor]:
+    """Sums of the mask [B, O, H/4, W/4] and mass [B, O, H/8, W/8] (of the frame's H and W) by weight; float32."""
+    height, width = folded_BFhw.shape[2:]
+    side = config.stride // FINE_STRIDE  # fine positions in a token, by side
+    block, margin = BLOCK // side, MARGIN // side
+    rows, columns = (height + block - 1) // block, (width + block - 1) // block
+    beyond = (rows * block - height, columns * block - width)
+
+    query_BhwZ = _tokens_first(folded_BFhw[:, :, None])[:, 0] / config.fine_temperature
+    query_BGQF = _blocks(pad(query_BhwZ, (0, 0, 0, beyond[1], 0, beyond[0]))[:, None], block)
+    query_BGQF = query_BGQF.unflatten(3, (side * side, -1)).flatten(2, 3)
+    around = (0, 0, margin, margin + beyond[1], margin, margin + beyond[0])
+    key_BThwZ = pad(_tokens_first(folded_BFTN.unflatten(3, (height, width))), around)
+    key_BGXF = _windows(key_BThwZ, rows, columns, block, margin).unflatten(3, (side * side, -1)).flatten(2, 3)
+    cells_BThwZ = pad(_cell_table(cells_BOCTN.unflatten(4, (height, width)), held_BOT, side), around)
+    cells_BGXC = _windows(cells_BThwZ, rows, columns, block, margin).unflatten(3, (side * side, -1)).flatten(2, 3)
+
+    similarity_BGQX = torch.matmul(query_BGQF, key_BGXF.transpose(2, 3)).float()
+    weight_BGQX = torch.exp(similarity_BGQX + _prior(trust_BT, age_BT, side, config)[:, None])
+    found_BGQC = torch.matmul(weight_BGQX, cells_BGXC)
+    return _unblocked(found_BGQC, (rows, columns), (height, width), held_BOT.shape[1], side)
 
 
-def _with_position(
-    query_BKHW: Tensor, key_BTKHW: Tensor, trust_BT: Tensor, age_BT: Tensor, config: ModelConfig
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Query and key with the prior on motion as channels, and the channel of trust, which masks empty slots."""
-    height, width = query_BKHW.shape[2:]
-    position_q, position_k = (p.unflatten(1, (height, width)) for p in position_channels(height, width, query_BKHW))
-    start, growth = config.locality_start_pixels / FINE_STRIDE, config.locality_growth_pixels / FINE_STRIDE
-    tightness_BT111 = (0.5 / (start**2 + growth**2 * age_BT))[:, :, None, None, None]
-    ones = torch.ones_like(query_BKHW[:, :1])
-    position = position_q[None].expand(query_BKHW.shape[0], -1, -1, -1)
-    query = torch.cat((query_BKHW / config.fine_temperature, position, ones), dim=1)
-    key = torch.cat((key_BTKHW, position_k * tightness_BT111), dim=2)
-    trust_BT1HW = log_trust(trust_BT)[:, :, None, None, None].expand(-1, -1, 1, height, width)
-    return query, key, trust_BT1HW
+def _tokens_first(folded_BZThw: Tensor) -> Tensor:
+    """[B, Z, T, h, w] -> [B, T, h, w, Z]; as a matrix is transposed, which every engine does fast."""
+    return folded_BZThw.flatten(2).transpose(1, 2).unflatten(1, folded_BZThw.shape[2:])
 
 
-def _blocks(x_BTCHW: Tensor, rows: int, columns: int) -> Tensor:
-    """[B, T, C, rows * BLOCK, columns * BLOCK] -> [B, rows, columns, T * BLOCK * BLOCK, C]."""
-    cut = x_BTCHW.unflatten(4, (columns, BLOCK)).unflatten(3, (rows, BLOCK))
-    return cut.permute(0, 3, 5, 1, 4, 6, 2).flatten(3, 5)
-
-
-def _candidates(blocks: Tensor) -> Tensor:
-    """Blocks with a ring around them [B, y + 2, x + 2, Q, C] -> each with its eight neighbours [B, y, x, 9 * Q, C]."""
-    rows, columns = blocks.shape[1] - 2, blocks.shape[2] - 2
-    return torch.cat([blocks[:, y : y + rows, x : x + columns] for y in range(3) for x in range(3)], dim=3)
-
-
-def unfold_keys(folded_BFTN: Tensor, height: int, width: int, config: ModelConfig) -> Tensor:
-    """Fine keys as a memory holds them, folded into tokens, -> [B, T, K, H, W]."""
-    side = config.stride // FINE_STRIDE
-    return _unfolded(folded_BFTN, side, config.fine_channels, height, width)
-
-
-def unfold_cells(cells_BXTN: Tensor, objects: int, height: int, width: int, config: ModelConfig) -> Tensor:
-    """Mask cells of tokens [B, O * cells, T, N] -> of fine positions [B, T, O * 4, H, W]."""
-    side = config.stride // FINE_STRIDE
-    inner = round((config.cells // side**2) ** 0.5)
-    batch, _, slots, _ = cells_BXTN.shape
+def _cell_table(cells_BOCThw: Tensor, held_BOT: Tensor, side: int) -> Tensor:
+    """Mask cells of tokens, and 1 for each where the object is held -> [B, T, h, w, side * side * O * (cells + 1)]."""
+    inner = round(cells_BOCThw.shape[2] ** 0.5) // side
     # channels of a token are rows (fine row, row within), then columns (fine column, column within)
-    split = cells_BXTN.reshape(batch, objects, side, inner, side, inner, slots, cells_BXTN.shape[3])
-    regrouped = split.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(1, 5)
-    return _unfolded(regrouped, side, objects * inner * inner, height, width)
+    split = cells_BOCThw.float().unflatten(2, (side, inner, side, inner))
+    table = split.permute(0, 6, 7, 8, 2, 4, 1, 3, 5).flatten(7).flatten(4, 5)  # [B, T, h, w, side * side, O, cells]
+    held = held_BOT.float().transpose(1, 2)[:, :, None, None, None, :, None].expand(*table.shape[:6], 1)
+    return torch.cat((table, held), dim=6).flatten(4)
 
 
-def _unfolded(folded: Tensor, side: int, channels: int, height: int, width: int) -> Tensor:
-    """[B, C * side * side, T, h * w] -> [B, T, C, h * side, w * side]."""
-    batch, _, slots, _ = folded.shape
-    parts = folded.reshape(batch, channels, side, side, slots, height, width)
-    return parts.permute(0, 4, 1, 5, 2, 6, 3).reshape(batch, slots, channels, height * side, width * side)
+def _blocks(x_BThwZ: Tensor, block: int) -> Tensor:
+    """Cut into blocks of tokens -> [B, blocks, T * block * block, Z]; h and w are multiples of `block`."""
+    cut = x_BThwZ.unflatten(3, (-1, block)).unflatten(2, (-1, block))
+    return cut.permute(0, 2, 4, 1, 3, 5, 6).flatten(3, 5).flatten(1, 2)
+
+
+def _windows(x_BThwZ: Tensor, rows: int, columns: int, block: int, margin: int) -> Tensor:
+    """Blocks with `margin` tokens around -> [B, G, X / side^2, Z], X by parts of the window, slots, tokens."""
+    step = 2 * margin
+    parts = (block + 2 * margin) // step  # by side, of the window
+    across = columns * block // step + 1
+    pieces = _blocks(x_BThwZ, step)
+    row = torch.arange(rows, device=x_BThwZ.device)[:, None, None, None] * (block // step)
+    column = torch.arange(columns, device=x_BThwZ.device)[None, :, None, None] * (block // step)
+    part = torch.arange(parts, device=x_BThwZ.device)
+    index = (row + part[None, None, :, None]) * across + column + part[None, None, None, :]
+    gathered = torch.index_select(pieces, 1, index.flatten())
+    return gathered.unflatten(1, (rows * columns, parts * parts)).flatten(2, 3)
+
+
+def _prior(trust_BT: Tensor, age_BT: Tensor, side: int, config: ModelConfig) -> Tensor:
+    """The prior on motion and the slots' trust [B, Q, X], as exponents."""
+    square_QYS = _squares(side).to(age_BT.device)
+    bound_BT = tightness(age_BT, config, FINE_STRIDE)
+    exponent = log_trust(trust_BT, config.fine_temperature)[:, None, None, :, None] - (
+        square_QYS[None, :, :, None] * bound_BT[:, None, None, :, None]
+    )
+    return exponent.flatten(2)
+
+
+def _squares(side: int) -> Tensor:
+    """Squared distance in fine positions from each position of a block to each of its window [Q, parts, tokens]."""
+    block, margin = BLOCK // side, MARGIN // side
+    parts = (block + 2 * margin) // (2 * margin)
+    within = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), 2).flatten(0, 1)
+    tokens = torch.stack(torch.meshgrid(torch.arange(block), torch.arange(block), indexing="ij"), 2).flatten(0, 1)
+    query_Q2 = (tokens[:, None] * side + within).flatten(0, 1)
+    piece = torch.stack(torch.meshgrid(torch.arange(2 * margin), torch.arange(2 * margin), indexing="ij"), 2)
+    part = torch.stack(torch.meshgrid(torch.arange(parts), torch.arange(parts), indexing="ij"), 2).flatten(0, 1)
+    token_YN2 = part[:, None] * 2 * margin + piece.flatten(0, 1)
+    key_YN2 = ((token_YN2 - margin)[:, :, None] * side + within).flatten(1, 2)
+    return ((query_Q2[:, None, None] - key_YN2) ** 2).sum(dim=3).float()
+
+
+def _unblocked(
+    found_BGQC: Tensor, blocks: tuple[int, int], size: tuple[int, int], objects: int, side: int
+) -> tuple[Tensor, Tensor]:
+    """Masks [B, O, h * side * inner, w * side * inner] and mass [B, O, h * side, w * side], what is beyond cut off."""
+    rows, columns = blocks
+    block = BLOCK // side
+    split = found_BGQC.unflatten(3, (objects, -1)).unflatten(2, (block, block, side, side))
+    ordered = split.unflatten(1, (rows, columns)).permute(0, 7, 8, 1, 3, 5, 2, 4, 6)
+    merged = ordered.flatten(6, 8).flatten(3, 5)  # [B, O, cells + 1, H, W]
+    merged = merged[:, :, :, : size[0] * side, : size[1] * side]
+    inner = round((merged.shape[2] - 1) ** 0.5)
+    mask = torch.nn.functional.pixel_shuffle(merged[:, :, :-1].flatten(0, 1), inner)
+    return mask[:, 0].unflatten(0, (-1, objects)), merged[:, :, -1]

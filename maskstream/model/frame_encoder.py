@@ -105,10 +105,14 @@ class FrameEncoder(nn.Module):
         return nn.functional.normalize(self.fine_head(hidden).float(), dim=1)
 
     def keys(self, map8: Tensor, top: Tensor) -> Tensor:
-        """What a memory keeps to be found again [B, K + cells * F, h, w]: a token's own key, then its fine keys."""
+        """What a memory keeps to be found again [B, K + cells * F, h, w]: a token's own key, then its fine keys.
+
+        The channels of a fine key lie together: it is compared as a whole.
+        """
         if not self.config.fine_channels:
             return self.key(top)
         folded = nn.functional.pixel_unshuffle(self.fine_key(map8, top), self.config.stride // FINE_STRIDE)
+        folded = folded.unflatten(1, (self.config.fine_channels, -1)).transpose(1, 2).flatten(1, 2)
         return torch.cat((self.key(top), folded), dim=1)
 
     def forward(self, frame_BHW3: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -15,6 +15,8 @@ from torch.nn.functional import interpolate
 from maskstream.model.config import ModelConfig
 from maskstream.model.mask_encoder import to_cells
 
+LEAST_PROBABILITY = 1e-3  # of a mask and of what is left of it
+
 
 class Refined(NamedTuple):
     """The mask an earlier pass decoded and its value on the current frame's own features."""
@@ -73,10 +75,17 @@ class MaskDecoder(nn.Module):
         x = interpolate(x, size=(skip4.shape[2], skip4.shape[3]), mode="bilinear", align_corners=False)
         masks_X2HW = torch.stack((seen_BOHW, others_BOHW), dim=2).flatten(0, 1)
         x = self._shared(x + self.coarse4(masks_X2HW), skip4, batch)
-        logit_XHW = self.at4(x)[:, 0] + self.coarse_scale * torch.logit(coarse_BOHW.flatten(0, 1), eps=1e-3)
+        logit_XHW = self.at4(x)[:, 0] + self.coarse_scale * logit(coarse_BOHW.flatten(0, 1))
         return logit_XHW.unflatten(0, (batch, objects))
 
     @staticmethod
     def _shared(per_object: Tensor, shared: Tensor, batch: int) -> Tensor:
         """Add a frame's map [B, C, h, w] to the maps [B*O, C, h, w] of all its objects."""
         return (per_object.unflatten(0, (batch, per_object.shape[0] // batch)) + shared[:, None]).flatten(0, 1)
+
+
+def logit(probability: Tensor) -> Tensor:
+    """Logit in float32, its ends cut off. 1 - p comes before the cut: 0.999 is 1 in bfloat16."""
+    probability = probability.float()
+    inside = torch.log(probability.clamp_min(LEAST_PROBABILITY))
+    return inside - torch.log((1 - probability).clamp_min(LEAST_PROBABILITY))

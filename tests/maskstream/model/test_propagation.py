@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import normalize, pixel_unshuffle
 
 from maskstream import affinity as reference
 from maskstream.model.config import FINE_STRIDE, ModelConfig
-from maskstream.model.fine_read_out import BLOCK, fine_read_out, unfold_cells, unfold_keys
+from maskstream.model.fine_read_out import BLOCK, MARGIN, fine_read_out
 from maskstream.model.mask_encoder import to_cells
 from maskstream.model.propagation import propagate
+from maskstream.model.segmenter import Segmenter
 
 CONFIG = ModelConfig(key_channels=8, fine_channels=6, value_channels=4)
 HEIGHT, WIDTH, OBJECTS, SLOTS = 4, 7, 2, 3  # tokens; 8 x 14 fine positions, so blocks are cut off at two borders
@@ -34,12 +35,23 @@ def cells_of(soft_BTOHW: torch.Tensor) -> torch.Tensor:
     return ordered
 
 
-def test_fine_keys_and_cells_come_out_of_a_token_as_they_went_in() -> None:
-    _, key, soft = random_parts(0)
-    folded = pixel_unshuffle(key[0], 2).flatten(2).permute(1, 0, 2)[None]
-    assert torch.equal(unfold_keys(folded, HEIGHT, WIDTH, CONFIG), key)
-    cells = unfold_cells(cells_of(soft).flatten(1, 2), OBJECTS, HEIGHT, WIDTH, CONFIG)
-    assert torch.equal(pixel_shuffle(cells[0], 2), soft[0])
+def folded(fine_BKHW: torch.Tensor) -> torch.Tensor:
+    """Fine keys [B, K, H, W] as a token carries them [B, 4 * K, h, w]: the channels of each together."""
+    return pixel_unshuffle(fine_BKHW, 2).unflatten(1, (fine_BKHW.shape[1], 4)).transpose(1, 2).flatten(1, 2)
+
+
+def bank_of(key_BTKHW: torch.Tensor) -> torch.Tensor:
+    """Fine keys of one stream's slots as a memory holds them [1, 4 * K, T, N]."""
+    return folded(key_BTKHW[0]).flatten(2).permute(1, 0, 2)[None]
+
+
+def test_the_encoder_folds_fine_keys_as_the_read_out_expects() -> None:
+    segmenter = Segmenter(replace(CONFIG, widths=(8, 8, 16), blocks=(1, 1, 1))).eval()
+    frame = torch.randint(0, 256, (1, 32, 48, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        _, map8, top = segmenter.frame_encoder.backbone(frame)
+        expected = folded(segmenter.frame_encoder.fine_key(map8, top))
+        assert torch.equal(segmenter.encode_frame(frame).key[:, CONFIG.key_channels :], expected)
 
 
 def fine_reference(query: torch.Tensor, key: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -52,20 +64,25 @@ def fine_reference(query: torch.Tensor, key: torch.Tensor) -> tuple[np.ndarray, 
     size = (2 * HEIGHT, 2 * WIDTH)
     key_KTN = key[0].permute(1, 0, 2, 3).flatten(2).numpy()
     similarity = reference.similarity(query[0].flatten(1).numpy(), key_KTN, AGE[0].numpy(), size, settings)
-    similarity = np.where(reference.near(size, BLOCK)[:, None], similarity, -1e4)
+    similarity = np.where(reference.near(size, BLOCK, MARGIN)[:, None], similarity, -1e4)
     trust = VALID[0].amax(dim=0).numpy()
     return reference.affinity(similarity, trust), reference.mass(similarity, trust, CONFIG.fine_temperature)
 
 
-def test_the_fine_read_out_equals_plain_arithmetic_over_the_neighbouring_blocks() -> None:
+def test_the_fine_read_out_equals_plain_arithmetic_over_the_window_of_each_block() -> None:
     query, key, soft = random_parts(1)
-    cells = unfold_cells(cells_of(soft).flatten(1, 2), OBJECTS, HEIGHT, WIDTH, CONFIG)
-    found = fine_read_out(query, key, cells, VALID.amax(dim=1), AGE, CONFIG)
-    affinity, mass = fine_reference(query, key)
-    expected = np.einsum("ptn,tcn->cp", affinity, cells[0].flatten(2).numpy())
-    np.testing.assert_allclose(found.cells[0].flatten(1).numpy(), expected, atol=1e-5)
-    np.testing.assert_allclose(found.slot_mass[0].flatten(1).numpy(), affinity.sum(axis=2).T, atol=1e-5)
-    np.testing.assert_allclose(found.log_mass.flatten().numpy(), np.log(mass), atol=1e-4)
+    held = (VALID > 0).float()
+    cells = cells_of(soft) * held[:, :, None, :, None]
+    mask, mass = fine_read_out(folded(query), bank_of(key), cells, held, VALID.amax(dim=1), AGE, CONFIG)
+    affinity, total = fine_reference(query, key)
+    weight = affinity * total[:, None, None]
+    held_masks = (soft[0] * held[0].T[:, :, None, None]).numpy()  # [T, O, H/4, W/4]
+    np.testing.assert_allclose(mass[0].flatten(1).numpy(), np.einsum("ptn,ot->op", weight, held[0].numpy()), rtol=1e-4)
+    for row in range(2):
+        for column in range(2):
+            inner = held_masks[:, :, row::2, column::2].reshape(SLOTS, OBJECTS, -1)
+            expected = np.einsum("ptn,ton->op", weight, inner)
+            np.testing.assert_allclose(mask[0, :, row::2, column::2].flatten(1).numpy(), expected, rtol=1e-4)
 
 
 def test_the_coarse_mask_joins_both_read_outs_by_their_masses() -> None:
@@ -73,11 +90,10 @@ def test_the_coarse_mask_joins_both_read_outs_by_their_masses() -> None:
     generator = torch.Generator().manual_seed(3)
     token_query = normalize(torch.randn(1, CONFIG.key_channels, HEIGHT, WIDTH, generator=generator), dim=1)
     token_key = normalize(torch.randn(1, CONFIG.key_channels, SLOTS, HEIGHT * WIDTH, generator=generator), dim=1)
-    folded = pixel_unshuffle(key[0], 2).flatten(2).permute(1, 0, 2)[None]
     value = torch.cat((torch.zeros(1, OBJECTS, 4, SLOTS, HEIGHT * WIDTH), cells_of(soft)), dim=2)
     value = value * (VALID > 0)[:, :, None, :, None]
-    packed_query = torch.cat((token_query, pixel_unshuffle(query, 2)), dim=1)
-    readout, coarse = propagate(packed_query, torch.cat((token_key, folded), dim=1), value, VALID, AGE, CONFIG)
+    packed_query = torch.cat((token_query, folded(query)), dim=1)
+    readout, coarse = propagate(packed_query, torch.cat((token_key, bank_of(key)), dim=1), value, VALID, AGE, CONFIG)
     assert torch.equal(readout[0, :, 4:].unflatten(2, (HEIGHT, WIDTH)), to_cells(coarse[0], CONFIG.stride))
 
     settings = reference.ReadOutSettings(CONFIG.temperature, 24 / CONFIG.stride, 24 / CONFIG.stride)
@@ -111,7 +127,7 @@ def test_a_small_motion_is_followed_by_its_pixels_not_by_whole_tokens() -> None:
     soft[:, :, 4:12, 6:12] = 1
     flat = torch.zeros(1, config.key_channels, 4, 5)
     value = torch.cat((torch.zeros(1, 4, 4, 5), to_cells(soft[0], 16)), dim=1).flatten(2)[:, None, :, None]
-    key = torch.cat((flat, pixel_unshuffle(fine, 2)), dim=1).flatten(2)[:, :, None]
-    query = torch.cat((flat, pixel_unshuffle(moved, 2)), dim=1)
+    key = torch.cat((flat, folded(fine)), dim=1).flatten(2)[:, :, None]
+    query = torch.cat((flat, folded(moved)), dim=1)
     _, coarse = propagate(query, key, value, torch.ones(1, 1, 1), torch.ones(1, 1), config)
     assert torch.equal(coarse[:, :, :, 2:] > 0.5, torch.roll(soft, 2, dims=3)[:, :, :, 2:] > 0.5)

@@ -5,7 +5,22 @@ import torch
 
 from maskstream import affinity as reference
 from maskstream.model.config import ModelConfig
-from maskstream.model.read_out import affinity, read_out
+from maskstream.model.read_out import read_out
+
+
+def read_with(
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    valid: np.ndarray,
+    trust: np.ndarray,
+    age: np.ndarray,
+    config: ModelConfig,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and masses of torch's read-out, of one stream."""
+    arrays = (torch.from_numpy(array)[None] for array in (query, key, value, valid, trust, age))
+    sums, masses = read_out(*arrays, config)
+    return sums[0].numpy(), masses[0].numpy()
 
 
 def test_torch_read_out_equals_plain_arithmetic_with_empty_slots_and_late_objects() -> None:
@@ -25,23 +40,34 @@ def test_torch_read_out_equals_plain_arithmetic_with_empty_slots_and_late_object
     weights = reference.affinity(reference.similarity(query, key, age, (height, width), settings), trust)
     expected = reference.read_out(weights, value, valid)
 
-    tensor = torch.from_numpy
-    query_BKhw = tensor(query).unflatten(1, (height, width))[None]
-    valid_BOT = tensor(valid)[None]
-    found, log_mass = affinity(query_BKhw, tensor(key)[None], tensor(trust)[None], tensor(age)[None], config)
-    readout, mass = read_out(found, tensor(value)[None], valid_BOT)
-    np.testing.assert_allclose(found[0].numpy(), weights, atol=1e-6)
-    np.testing.assert_allclose(readout[0].numpy(), expected, atol=1e-4)
+    sums, masses = read_with(query.reshape(8, height, width), key, value, valid, trust, age, config)
+    np.testing.assert_allclose(sums / masses[:, None], expected, atol=1e-4)
     similarity = reference.similarity(query, key, age, (height, width), settings)
-    expected_mass = reference.mass(similarity, trust, config.temperature)
-    np.testing.assert_allclose(log_mass[0].numpy(), np.log(expected_mass), atol=1e-4)
-    np.testing.assert_allclose(mass[0].numpy(), np.einsum("ptn,ot->op", weights, valid), atol=1e-5)
+    mass = reference.mass(similarity, trust, config.temperature)
+    np.testing.assert_allclose(masses, np.einsum("ptn,ot->op", weights, valid) * mass, rtol=1e-4)
 
 
-def test_no_weight_is_a_denormal_number_however_well_the_best_token_matches() -> None:
+def test_half_precision_reads_the_same_from_weights_that_end_far_below_its_smallest_number() -> None:
+    """Weights of exp(-40) and values in half precision: each position is scaled before and after."""
+    rng = np.random.default_rng(1)
+    config = ModelConfig()
+    query, key = np.zeros((8, 2, 3), np.float32), np.zeros((8, 2, 6), np.float32)  # no likeness: exp(-1 / temperature)
+    value = rng.normal(size=(1, 4, 2, 6)).astype(np.float32)
+    full, one, age = np.ones((1, 2), np.float32), np.ones(2, np.float32), np.full(2, 1e6, np.float32)
+    sums, masses = read_with(query, key, value, full, one, age, config)
+    halved, half_masses = read_with(query, key, value.astype(np.float16), full, one, age, config)
+    assert masses.max() < 1e-10
+    np.testing.assert_allclose(half_masses, masses, rtol=1e-6)
+    np.testing.assert_allclose(halved / half_masses[:, None], sums / masses[:, None], atol=3e-3)
+
+
+def test_no_product_of_weight_and_value_is_a_denormal_number_however_far_the_tokens_are() -> None:
     """Denormal weights of far tokens once made a read eight times slower than all other arithmetic in it."""
     config = ModelConfig()
-    key = torch.nn.functional.normalize(torch.randn(1, 8, 1, 900, generator=torch.Generator().manual_seed(0)), dim=1)
-    query = key[:, :, 0].unflatten(2, (30, 30))  # every position finds itself: the highest similarity there can be
-    found, _ = affinity(query, key, torch.ones(1, 1), torch.ones(1, 1), config)
-    assert found[found > 0].min() >= torch.finfo(torch.float32).tiny
+    query = -np.ones((8, 30, 30), np.float32) / 8**0.5  # the opposite of every key: the lowest similarity there can be
+    key = np.ones((8, 1, 900), np.float32) / 8**0.5
+    value = np.full((1, 1, 1, 900), 1e-6, np.float32)
+    one = np.ones((1, 1), np.float32)
+    sums, masses = read_with(query, key, value, one, one[0], one[0], config)
+    assert sums.min() / 900 >= torch.finfo(torch.float32).tiny
+    np.testing.assert_allclose(sums[0] / masses, 1e-6, rtol=1e-4)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from maskstream.model.config import ModelConfig
+from maskstream.model.mask_decoder import logit
 from maskstream.model.mask_encoder import from_cells, to_cells
 from maskstream.model.segmenter import Features, Segmenter, soft_aggregate, uncontested
 
@@ -42,7 +43,7 @@ def test_keys_have_unit_length() -> None:
     features = Segmenter(LIVE).eval().encode_frame(torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8))
     key, folded = features.key[:, :8], features.key[:, 8:]
     torch.testing.assert_close(key.norm(dim=1), torch.ones(1, 4, 4))
-    torch.testing.assert_close(torch.nn.functional.pixel_shuffle(folded, 2).norm(dim=1), torch.ones(1, 8, 8))
+    torch.testing.assert_close(folded.unflatten(1, (4, 4)).norm(dim=2), torch.ones(1, 4, 4, 4))
 
 
 @pytest.mark.parametrize("config", [LIVE, PAPER], ids=["stride16", "stride8"])
@@ -126,3 +127,11 @@ def test_refinement_starts_as_no_change_and_learns_from_the_mask_it_is_given() -
     assert not torch.allclose(refined[1], passes[1])
     refined[1].sum().backward()
     assert segmenter.mask_decoder.from_refined.weight.grad is not None
+
+
+def test_the_logit_of_a_sure_mask_is_finite_in_bfloat16() -> None:
+    """0.999, where logits were once cut off, is 1 in bfloat16, and its logit infinite."""
+    probability = torch.tensor([0.0, 0.25, 0.5, 1.0])
+    expected = torch.logit(probability, eps=1e-3)
+    torch.testing.assert_close(logit(probability), expected, atol=2e-3, rtol=0)
+    torch.testing.assert_close(logit(probability.bfloat16()), expected, atol=2e-3, rtol=0)
