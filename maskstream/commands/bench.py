@@ -1,8 +1,8 @@
 """maskstream bench: speed, latency and memory of Tracker.step on this machine, beside torch's own speed.
 
 Each row runs in a process of its own, so that its peak memory is its own. Every table holds the row of the same
-networks in eager torch fp32, so that a speed is also a ratio measured in one run; where torch cannot run, the reason is
-printed.
+networks in eager torch fp32 on the same device, so that a speed is also a ratio measured in one run; where torch cannot
+run, the reason is printed.
 """
 
 import argparse
@@ -21,14 +21,16 @@ from maskstream.progress import progress
 from maskstream.report import table, write_report
 
 DESCRIPTION = """\
-Measure frames/s, latency and peak memory of the tracker over the bundled clip, for each engine, number of objects and
-number of streams (streams share one engine and take turns). Warm-up is left out. Eager torch fp32 is always measured
-too, as the yardstick.
+Measure frames/s, latency and peak memory of the tracker over the bundled clip, for each engine, frame size, number of
+objects and number of streams (streams share one engine and take turns). Warm-up is left out. Eager torch fp32 on the
+same device is always measured too, as the yardstick.
 
   maskstream bench
-  maskstream bench --engine onnxruntime,openvino --objects 1,4 --streams 1,4 --json bench.json"""
+  maskstream bench --engine onnxruntime,openvino --objects 1,4 --streams 1,4 --json bench.json
+  maskstream bench --engine torch_cuda --size 480x854,1080x1920 --streams 1,8,32"""
 
 TORCH = "torch"
+TORCH_ON_GPU = "torch_cuda_eager"
 _COLUMNS = ("engine", "precision", "size", "objects", "streams", "fps", "p50_ms", "p95_ms", "p99_ms", "peak_rss_bytes")
 _MIB = 2**20
 
@@ -43,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     add_engine_arguments(parser)
     parser.add_argument(
-        "--size", metavar="HxW", type=_size, default=(480, 854), help="height x width (default: 480x854)"
+        "--size",
+        metavar="HxW,HxW",
+        type=_sizes,
+        default=[(480, 854)],
+        help="height x width of the frames (default: 480x854)",
     )
     parser.add_argument("--objects", metavar="N,N", type=_counts, default=[1, 4, 16], help="default: 1,4,16")
     parser.add_argument("--streams", metavar="N,N", type=_counts, default=[1, 4], help="default: 1,4")
@@ -79,13 +85,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _requests(arguments: argparse.Namespace, artifact: Path) -> list[RowRequest]:
     engines = [name.strip() for name in arguments.engine.split(",") if name.strip()]
-    if TORCH not in engines:
-        engines.append(TORCH)
-    height, width = arguments.size
+    yardsticks = [yardstick for engine in engines for yardstick in _yardsticks(engine)]
     return [
         RowRequest(str(artifact), engine, height, width, objects, streams, arguments.frames)
-        for engine, objects, streams in itertools.product(engines, arguments.objects, arguments.streams)
+        for engine, (height, width), objects, streams in itertools.product(
+            dict.fromkeys([*engines, *yardsticks]), arguments.size, arguments.objects, arguments.streams
+        )
     ]
+
+
+def yardstick_of(engine: str) -> str:
+    """The engine that is eager torch fp32 on the device that `engine` runs on."""
+    from maskstream.engines import ENGINES
+
+    known = ENGINES.get(engine)
+    return TORCH_ON_GPU if known and known.gpu else TORCH
+
+
+def _yardsticks(asked: str) -> list[str]:
+    """Those that rows of this --engine may need: "auto" chooses later, and may choose a GPU."""
+    from maskstream.engines import AUTO, auto_candidates
+
+    return [yardstick_of(engine) for engine in (auto_candidates() if asked == AUTO else (asked,))]
 
 
 def _measure(request: RowRequest, rows: list[dict[str, Any]], missing: dict[str, str]) -> None:
@@ -100,11 +121,11 @@ def _measure(request: RowRequest, rows: list[dict[str, Any]], missing: dict[str,
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    """Rows, and each one's speed as a multiple of torch's at the same size, objects and streams."""
-    yardsticks = {_case(row): row["fps"] for row in rows if row["engine"] == TORCH}
+    """Rows, and each one's speed as a multiple of torch's on the same device, at the same size, objects and streams."""
+    known = {(row["engine"], *_case(row)): row["fps"] for row in rows}
     lines = []
     for row in rows:
-        yardstick = yardsticks.get(_case(row))
+        yardstick = known.get((yardstick_of(row["engine"]), *_case(row)))
         ratio = f"{row['fps'] / yardstick:.2f}x" if yardstick else None
         lines.append([*(row[name] for name in _COLUMNS[:-1]), f"{row['peak_rss_bytes'] / _MIB:.0f}", ratio])
     return table([*_COLUMNS[:-1], "peak MiB", "of torch"], lines)
@@ -115,10 +136,14 @@ def _case(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _size(text: str) -> tuple[int, int]:
-    parts = text.lower().split("x")
+    parts = text.strip().lower().split("x")
     if len(parts) != 2 or not all(part.isdecimal() and int(part) >= 16 for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, for example 480x854")
     return int(parts[0]), int(parts[1])
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    return [_size(part) for part in text.split(",")]
 
 
 def _counts(text: str) -> list[int]:

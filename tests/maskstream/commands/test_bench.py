@@ -45,7 +45,7 @@ def test_peak_memory_is_of_the_process_alone() -> None:
 
 @pytest.fixture
 def rows_by_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RowRequest]:
-    """Rows measured without a process: "torch" is half as fast as others, "absent" cannot run."""
+    """Rows measured without a process: eager torch is half as fast as others, "absent" cannot run."""
     asked: list[RowRequest] = []
 
     def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
@@ -55,7 +55,7 @@ def rows_by_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RowR
             return subprocess.CompletedProcess(command, 2, "", "Warning\nImportError: absent is not installed\n")
         row = {"engine": request.engine, "precision": "fp32", "size": f"{request.height}x{request.width}"}
         row |= {"objects": request.objects, "streams": request.streams, "p50_ms": 1.0, "p95_ms": 1.0, "p99_ms": 1.0}
-        row |= {"fps": 10.0 if request.engine == "torch" else 20.0, "peak_rss_bytes": 2**28}
+        row |= {"fps": 10.0 if request.engine in ("torch", "torch_cuda_eager") else 20.0, "peak_rss_bytes": 2**28}
         return subprocess.CompletedProcess(command, 0, "a line before\n" + json.dumps(row) + "\n", "")
 
     monkeypatch.setattr(bench.subprocess, "run", run)
@@ -74,6 +74,34 @@ def test_torch_is_always_measured(rows_by_engine: list[RowRequest], tmp_path: Pa
     assert capsys.readouterr().out.count("2.00x") == 4
 
 
+def test_a_gpu_is_measured_against_torch_on_a_gpu_in_every_case(
+    rows_by_engine: list[RowRequest], tmp_path: Path, capsys
+) -> None:
+    words = ["bench", "--engine", "torch_cuda,onnxruntime_cuda,tensorrt", "--size", "96x128,64x64"]
+    words += ["--objects", "1,4,16", "--streams", "1,8,32", "--json", str(tmp_path / "b.json")]
+    assert cli.main(words) == 0
+    asked = [request.engine for request in rows_by_engine]
+    assert sorted(set(asked)) == ["onnxruntime_cuda", "tensorrt", "torch_cuda", "torch_cuda_eager"]
+    assert [asked.count(engine) for engine in set(asked)] == [18] * 4
+    cases = {(request.height, request.objects, request.streams) for request in rows_by_engine}
+    assert cases == {(h, o, s) for h in (96, 64) for o in (1, 4, 16) for s in (1, 8, 32)}
+    table = capsys.readouterr().out
+    assert (table.count("2.00x"), table.count("1.00x")) == (3 * 18, 18)
+
+
+def test_engines_on_both_are_each_measured_against_their_own(rows_by_engine: list[RowRequest], capsys) -> None:
+    assert cli.main(["bench", "--engine", "fast,torch_cuda", "--objects", "1", "--streams", "1"]) == 0
+    asked = [request.engine for request in rows_by_engine]
+    assert asked == ["fast", "torch_cuda", "torch", "torch_cuda_eager"]
+    assert capsys.readouterr().out.count("2.00x") == 2
+
+
+def test_auto_is_measured_against_torch_wherever_it_may_run(rows_by_engine: list[RowRequest], monkeypatch) -> None:
+    monkeypatch.setattr("maskstream.engines.auto_candidates", lambda: ("openvino", "onnxruntime_cuda"))
+    assert cli.main(["bench", "--objects", "1", "--streams", "1"]) == 0
+    assert [request.engine for request in rows_by_engine] == ["auto", "torch", "torch_cuda_eager"]
+
+
 def test_missing_engine_is_said_once_and_the_rest_measured(rows_by_engine, tmp_path: Path, capsys) -> None:
     words = ["bench", "--engine", "absent", "--objects", "1", "--streams", "1,2", "--json", str(tmp_path / "b.json")]
     assert cli.main(words) == 0
@@ -90,7 +118,10 @@ def test_nothing_measured_is_an_error(rows_by_engine, monkeypatch, capsys) -> No
     assert "no engine could be measured" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--size", "480"], ["--size", "480x0"], ["--objects", "1,x"], ["--streams", "0"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--size", "480"], ["--size", "480x0"], ["--size", "480x854,480"], ["--objects", "1,x"], ["--streams", "0"]],
+)
 def test_numbers_that_are_none_are_refused(words: list[str], capsys) -> None:
     with pytest.raises(SystemExit, match="2"):
         cli.main(["bench", *words])
@@ -100,4 +131,5 @@ def test_numbers_that_are_none_are_refused(words: list[str], capsys) -> None:
 def test_size_is_height_by_width() -> None:
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
-    assert parser.parse_args(["--size", "240x432"]).size == (240, 432)
+    assert parser.parse_args(["--size", "240x432"]).size == [(240, 432)]
+    assert parser.parse_args(["--size", "480x854,1080x1920"]).size == [(480, 854), (1080, 1920)]

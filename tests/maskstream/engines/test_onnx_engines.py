@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from export.verify import TOLERANCES, Case, clip_overlaps, compare
 from maskstream.artifact import Artifact
-from maskstream.engines import load_networks, onnxruntime_networks
+from maskstream.engines import load_networks, onnxruntime_networks, onnxruntime_providers
 from maskstream.engines.onnxruntime_networks import OnnxRuntimeNetworks
-from maskstream.errors import ArtifactError, EngineUnavailable
+from maskstream.engines.onnxruntime_providers import Provider
+from maskstream.errors import EngineUnavailable
 from maskstream.networks import Networks
 
 pytestmark = pytest.mark.timeout(600)  # the first test exports the small model
@@ -54,44 +56,45 @@ def test_an_answer_is_not_overwritten_by_the_next_call(engine: Networks) -> None
     np.testing.assert_array_equal(key, before)
 
 
-def test_a_provider_that_this_build_lacks_is_refused(small_artifact: Path) -> None:
-    with pytest.raises(EngineUnavailable, match="has no TensorrtExecutionProvider, only"):
-        OnnxRuntimeNetworks(Artifact.load(small_artifact), provider="TensorrtExecutionProvider")
+@pytest.fixture(params=["onnxruntime_cuda", "onnxruntime_tensorrt"])
+def gpu_engine(small_artifact: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> Networks:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    opened = {
+        "onnxruntime_cuda": onnxruntime_networks.open_cuda,
+        "onnxruntime_tensorrt": onnxruntime_networks.open_tensorrt,
+    }
+    try:
+        return opened[request.param](Artifact.load(small_artifact), None)
+    except EngineUnavailable as error:
+        pytest.skip(str(error))
 
 
-def test_a_session_that_fell_back_to_the_cpu_is_refused(small_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime_networks.onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    runtime = onnxruntime_networks.onnxruntime.InferenceSession
-    monkeypatch.setattr(
-        onnxruntime_networks.onnxruntime,
-        "InferenceSession",
-        lambda file, options, providers: runtime(file, options, providers=["CPUExecutionProvider"]),
-    )
-    with pytest.raises(EngineUnavailable, match="CUDAExecutionProvider was asked for and CPUExecutionProvider would"):
-        OnnxRuntimeNetworks(Artifact.load(small_artifact), provider="CUDAExecutionProvider")
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_gpu_computes_what_torch_computes(reference: Networks, gpu_engine: Networks, case: Case) -> None:
+    for _ in range(2):  # with outputs as they come, and with outputs bound
+        rows = list(compare(reference, gpu_engine, case))
+        assert [row for row in rows if not row.within(TOLERANCES["fp32"])] == []
 
 
-def test_two_builds_of_onnx_runtime_are_refused(small_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Installed:
-        def __init__(self, name: str) -> None:
-            self.metadata = {"Name": name}
-
-    both = [Installed("onnxruntime"), Installed("onnxruntime-gpu")]
-    monkeypatch.setattr(onnxruntime_networks.importlib.metadata, "distributions", lambda: both)
-    with pytest.raises(EngineUnavailable, match="are both installed"):
-        OnnxRuntimeNetworks(Artifact.load(small_artifact))
-
-
-def test_a_graph_that_does_not_load_is_named(small_artifact: Path, tmp_path: Path) -> None:
-    artifact = Artifact.load(small_artifact)
-    broken = tmp_path / "segment.onnx"
-    broken.write_bytes(b"not a graph")
-    artifact.graphs["segment"] = broken
-    with pytest.raises(ArtifactError, match=r"segment\.onnx: ONNX Runtime cannot load it"):
-        OnnxRuntimeNetworks(artifact)
+def test_a_bound_session_serves_as_an_ordinary_one_does(
+    reference: Networks, small_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that a GPU's provider goes through but the GPU."""
+    monkeypatch.setattr(onnxruntime_providers, "refuse_work_on_the_cpu", lambda *_: None)
+    bound = Provider("CPUExecutionProvider", "onnxruntime_bound", "cpu")
+    networks = OnnxRuntimeNetworks(Artifact.load(small_artifact), 1, bound)
+    assert networks.engine == "onnxruntime_bound"
+    for case in (*CASES[:2], *CASES[:2]):
+        rows = list(compare(reference, networks, case))
+        assert [row for row in rows if not row.within(TOLERANCES["fp32"])] == []
 
 
-def test_sessions_do_not_spin_and_use_the_threads_given() -> None:
-    options = onnxruntime_networks.session_options(3)
-    assert options.intra_op_num_threads == 3
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+def test_work_that_a_provider_leaves_to_the_cpu_is_seen_in_the_artifacts_own_graphs(small_artifact: Path) -> None:
+    idle = Provider("AzureExecutionProvider", "onnxruntime_idle", "cpu")
+    if idle.name not in onnxruntime.get_available_providers():
+        pytest.skip("a build without the provider that takes nothing")
+    with pytest.raises(
+        EngineUnavailable, match=r"encode_frame\.onnx: AzureExecutionProvider leaves \d+ nodes .* them Conv"
+    ):
+        OnnxRuntimeNetworks(Artifact.load(small_artifact), 1, idle)
