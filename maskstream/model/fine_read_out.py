@@ -14,6 +14,10 @@ no object, so it needs no mask.
 # one that counts mass, of each object; R and S blocks by rows and columns, G of both together, Q positions in a block,
 # X candidates of a block in all slots
 
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -93,7 +97,7 @@ def _windows(x_BThwZ: Tensor, rows: int, columns: int, block: int, margin: int) 
 
 def _prior(trust_BT: Tensor, age_BT: Tensor, side: int, config: ModelConfig) -> Tensor:
     """The prior on motion and the slots' trust [B, Q, X], as exponents."""
-    square_QYS = _squares(side).to(age_BT.device)
+    square_QYS = torch.from_numpy(_squares(side)).to(age_BT.device)
     bound_BT = tightness(age_BT, config, FINE_STRIDE)
     exponent = log_trust(trust_BT, config.fine_temperature)[:, None, None, :, None] - (
         square_QYS[None, :, :, None] * bound_BT[:, None, None, :, None]
@@ -101,18 +105,20 @@ def _prior(trust_BT: Tensor, age_BT: Tensor, side: int, config: ModelConfig) -> 
     return exponent.flatten(2)
 
 
-def _squares(side: int) -> Tensor:
+@cache
+def _squares(side: int) -> npt.NDArray[np.float32]:
     """Squared distance in fine positions from each position of a block to each of its window [Q, parts, tokens]."""
     block, margin = BLOCK // side, MARGIN // side
-    parts = (block + 2 * margin) // (2 * margin)
-    within = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), 2).flatten(0, 1)
-    tokens = torch.stack(torch.meshgrid(torch.arange(block), torch.arange(block), indexing="ij"), 2).flatten(0, 1)
-    query_Q2 = (tokens[:, None] * side + within).flatten(0, 1)
-    piece = torch.stack(torch.meshgrid(torch.arange(2 * margin), torch.arange(2 * margin), indexing="ij"), 2)
-    part = torch.stack(torch.meshgrid(torch.arange(parts), torch.arange(parts), indexing="ij"), 2).flatten(0, 1)
-    token_YN2 = part[:, None] * 2 * margin + piece.flatten(0, 1)
-    key_YN2 = ((token_YN2 - margin)[:, :, None] * side + within).flatten(1, 2)
-    return ((query_Q2[:, None, None] - key_YN2) ** 2).sum(dim=3).float()
+    within = _places(side)
+    query_Q2 = (_places(block)[:, None] * side + within).reshape(-1, 2)
+    token_YN2 = _places((block + 2 * margin) // (2 * margin))[:, None] * 2 * margin + _places(2 * margin)
+    key_YN2 = ((token_YN2 - margin)[:, :, None] * side + within).reshape(len(token_YN2), -1, 2)
+    return ((query_Q2[:, None, None] - key_YN2) ** 2).sum(axis=3).astype(np.float32)
+
+
+def _places(side: int) -> npt.NDArray[np.intp]:
+    """Rows and columns [side * side, 2] of a square."""
+    return np.stack(np.unravel_index(np.arange(side * side), (side, side)), axis=1)
 
 
 def _unblocked(
