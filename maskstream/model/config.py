@@ -20,7 +20,7 @@ class ModelConfig:
     skip8_channels: int = 48
     skip4_channels: int = 24
     temperature: float = 0.025  # of the cosine between query and key
-    fine_temperature: float = 0.045
+    fine_temperature: float = 0.05
     locality_start_pixels: float = 24.0  # how far an object is expected to move within one frame ...
     locality_growth_pixels: float = 24.0  # ... and how much that grows with the square root of the slot's age
     refine_passes: int = 0  # times the decoded mask is encoded on the frame's own features and decoded again

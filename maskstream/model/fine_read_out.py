@@ -2,7 +2,7 @@
 
 A token is 16 pixels wide, and copying the mask inside it is right only for motion by whole tokens. So every token
 carries four keys at stride 8, and each stride-8 position of the current frame looks for its like in all slots, but only
-in the block of 8 x 8 positions it lies in and a margin around. Blocks make that a batch of small matrix products, in
+in the block of 6 x 6 positions it lies in and a margin around. Blocks make that a batch of small matrix products, in
 operations every engine has, and one gather of whole blocks of tokens, which is a plain copy.
 
 Weights are on the scale of the token's own read-out (maskstream.model.read_out), so sums and masses of both add up:
@@ -15,6 +15,7 @@ no object, so it needs no mask.
 # X candidates of a block in all slots
 
 from functools import cache
+from math import gcd
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,8 @@ from torch.nn.functional import pad
 from maskstream.model.config import FINE_STRIDE, ModelConfig
 from maskstream.model.read_out import log_trust, tightness
 
-BLOCK = 8  # fine positions by side
-MARGIN = 4  # fine positions around a block that are searched as well; a divisor of BLOCK
+BLOCK = 6  # fine positions by side
+MARGIN = 6  # fine positions around a block that are searched as well: 48 pixels
 
 
 def fine_read_out(  # noqa: PLR0913 - the memory as `propagate` has it
@@ -83,9 +84,9 @@ def _blocks(x_BThwZ: Tensor, block: int) -> Tensor:
 
 def _windows(x_BThwZ: Tensor, rows: int, columns: int, block: int, margin: int) -> Tensor:
     """Blocks with `margin` tokens around -> [B, G, X / side^2, Z], X by parts of the window, slots, tokens."""
-    step = 2 * margin
+    step = gcd(block, 2 * margin)  # windows overlap by whole pieces of so many tokens
     parts = (block + 2 * margin) // step  # by side, of the window
-    across = columns * block // step + 1
+    across = (columns * block + 2 * margin) // step
     pieces = _blocks(x_BThwZ, step)
     row = torch.arange(rows, device=x_BThwZ.device)[:, None, None, None] * (block // step)
     column = torch.arange(columns, device=x_BThwZ.device)[None, :, None, None] * (block // step)
@@ -111,7 +112,8 @@ def _squares(side: int) -> npt.NDArray[np.float32]:
     block, margin = BLOCK // side, MARGIN // side
     within = _places(side)
     query_Q2 = (_places(block)[:, None] * side + within).reshape(-1, 2)
-    token_YN2 = _places((block + 2 * margin) // (2 * margin))[:, None] * 2 * margin + _places(2 * margin)
+    step = gcd(block, 2 * margin)
+    token_YN2 = _places((block + 2 * margin) // step)[:, None] * step + _places(step)
     key_YN2 = ((token_YN2 - margin)[:, :, None] * side + within).reshape(len(token_YN2), -1, 2)
     return ((query_Q2[:, None, None] - key_YN2) ** 2).sum(axis=3).astype(np.float32)
 
