@@ -5,7 +5,8 @@
     DIR/report.json, .md     all of them
 
 A build that fails says why and does not stop the others. What was finished under the same key (checkpoint, settings,
-version of maskstream) is kept by the next run, all else is made anew; a build that was cut short left no result.
+versions of maskstream and of the libraries that made it) is kept by the next run, all else is made anew; a build that
+was cut short left no result. What can only be built on a GPU is left for a machine that has one, and is no failure.
 Whoever checks a folder that came from elsewhere may lack torch, so torch is imported where a build needs it.
 """
 
@@ -25,6 +26,7 @@ from export.batch_report import (
     BUILT,
     FAILED,
     FINISHED,
+    NEEDS_GPU,
     PASSED,
     REPORT,
     BatchReport,
@@ -35,14 +37,16 @@ from export.batch_report import (
     read_report,
     write_result,
 )
-from export.targets import BUILT_ENGINES, PORTABLE_ENGINES, Build
+from export.targets import BUILT_ENGINES, GRAPH_LIBRARIES, LIBRARIES, PORTABLE_ENGINES, Build
 from export.verify import Case, ClipCheck, ParityReport, case_of, cases, compare_with_figures, verify
 from maskstream.artifact import MANIFEST, Artifact, sha256_of
 from maskstream.checkpoint import Checkpoint
+from maskstream.engine_sidecar import ENGINE_SUFFIX, EngineSidecar, sidecar_file
 from maskstream.engines import AUTO, load_networks
+from maskstream.engines.cuda_runtime import driver_version
 from maskstream.errors import ArtifactError, EngineUnavailable, MaskstreamError
 from maskstream.networks import Networks, NetworkSpec
-from maskstream.provenance import provenance
+from maskstream.provenance import installed, provenance
 
 Builder = Callable[[dict[str, Path], Path, Build], None]  # (ONNX file of each graph, empty folder to fill, build)
 
@@ -54,6 +58,12 @@ class BatchError(MaskstreamError):
     """A batch, or a build of it, that cannot go on."""
 
     reason = "BATCH_FAILED"
+
+
+class NeedsGpu(MaskstreamError):
+    """A build that a machine without a GPU cannot make."""
+
+    reason = "NEEDS_GPU"
 
 
 def tensorrt_builder(onnx_files: dict[str, Path], out: Path, build: Build) -> None:
@@ -80,6 +90,7 @@ class Step:
 
     name: str
     settings: dict[str, Any]
+    libraries: tuple[str, ...]  # whose versions decide the outcome
     count: int  # how often `make` calls what it is given
     make: Callable[[Path, Callable[[], None]], Outcome]
 
@@ -126,7 +137,7 @@ class Batch:
         return result if same else None
 
     def _key(self, step: Step) -> dict[str, Any]:
-        return {**self._made_from, "settings": step.settings}
+        return {**self._made_from, "libraries": installed(step.libraries), "settings": step.settings}
 
     def _made(self, step: Step, view: View) -> Result:
         """The outcome of a step, good or bad; what an earlier one left is removed first."""
@@ -139,6 +150,8 @@ class Batch:
         try:
             outcome = _guarded(step, folder, view)
             result = self._described(result, outcome)
+        except NeedsGpu as error:
+            result = replace(result, status=NEEDS_GPU, error=str(error))
         except MaskstreamError as error:
             result = replace(result, status=FAILED, error=str(error))
         result = replace(result, seconds=round(time.monotonic() - started, 2))
@@ -166,13 +179,14 @@ class Batch:
             report = build_artifact(self._checkpoint_file, self._checkpoint, artifact, precision, done)
             return Outcome(artifact, precision, report)
 
-        return Step(_graphs_name(precision), {"precision": precision}, count_steps(self._spec), make)
+        settings = {"precision": precision}
+        return Step(_graphs_name(precision), settings, GRAPH_LIBRARIES, count_steps(self._spec), make)
 
     def _step(self, build: Build) -> Step:
         chosen, _ = checks_of(build, self._spec)
         make = self._with_built_engine if build.engine in BUILT_ENGINES else self._with_graph_engine
-        count = len(chosen) + 1
-        return Step(build.name, build.settings(), count, lambda folder, done: make(build, folder, done))
+        count, libraries = len(chosen) + 1, (*GRAPH_LIBRARIES, *LIBRARIES[build.engine])
+        return Step(build.name, build.settings(), libraries, count, lambda folder, done: make(build, folder, done))
 
     def _with_graph_engine(self, build: Build, folder: Path, done: Callable[[], None]) -> Outcome:
         """An engine that runs the graphs as they are has nothing to build: it is held to torch."""
@@ -183,13 +197,23 @@ class Batch:
         from export.build import add_engine
 
         found: list[Outcome] = []
-        add_engine(
-            self._graphs(build.precision),
-            folder / ARTIFACT,
-            build.settings(),
-            lambda onnx_files, out: self._builders[build.engine](onnx_files, out, build),
-            lambda made: found.append(self._compared_if_possible(made, build, done)),
-        )
+
+        def check(made: Path) -> None:
+            outcome = self._compared_if_possible(made, build, done)
+            if outcome.parity is not None:
+                _record_iou(made, outcome.parity.mask_iou_least)
+            found.append(outcome)
+
+        def make(onnx_files: dict[str, Path], out: Path) -> None:
+            self._builders[build.engine](onnx_files, out, build)
+
+        source = self._graphs(build.precision)
+        try:
+            add_engine(source, folder / ARTIFACT, build.settings(), make, check)
+        except EngineUnavailable as error:
+            if build.engine in PORTABLE_ENGINES or gpu_is_here():
+                raise
+            raise NeedsGpu(f"left for a machine with a GPU; the same command goes on there ({error})") from error
         return replace(found[0], artifact=folder / ARTIFACT)
 
     def _compared_if_possible(self, artifact: Path, build: Build, done: Callable[[], None]) -> Outcome:
@@ -299,6 +323,11 @@ def _compared_again(held: Held, claim: Claim, artifact: Artifact, networks: Netw
     return replace(held, against=_MANIFEST, parity=worst)
 
 
+def gpu_is_here() -> bool:
+    """Whether the machine has an NVIDIA GPU that its driver knows."""
+    return driver_version() is not None or bool(provenance()["hardware"]["gpus"])
+
+
 def torch_is_installed() -> bool:
     """Whether networks can be compared with torch itself."""
     return importlib.util.find_spec("torch") is not None
@@ -309,6 +338,13 @@ def _claim(folder: Path, result: Result, engine: str) -> Claim:
     own = build.engine if build else AUTO
     chosen = own if engine == AUTO or own in BUILT_ENGINES else engine
     return Claim(result.name, folder / result.artifact, chosen, build, result.artifact_version)
+
+
+def _record_iou(folder: Path, mask_iou: float) -> None:
+    """Write into the records of the folder's engines how their masks compare with torch's."""
+    for engine in folder.glob(f"*{ENGINE_SUFFIX}"):
+        if sidecar_file(engine).is_file():
+            EngineSidecar.read(engine).measured(mask_iou).write(engine)
 
 
 def _held_to(networks: Networks, graphs: str) -> str:

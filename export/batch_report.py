@@ -28,11 +28,12 @@ from maskstream.report import table
 
 FORMAT = "maskstream-batch"
 REPORT, RESULT = "report.json", "result.json"
-PENDING, PASSED, BUILT, FAILED = "pending", "passed", "built", "failed"
+PENDING, PASSED, BUILT, NEEDS_GPU, FAILED = "pending", "passed", "built", "needs a GPU", "failed"
 FINISHED = (PASSED, BUILT)  # built: made, but its engine does not run here, so nothing could be compared
 
 _COLUMNS = ("build", "status", "MB", "seconds", "relative", "cosine", "IoU mean", "IoU least")
-_STYLES = {PASSED: "green", BUILT: "yellow", FAILED: "red", PENDING: "dim"}
+_STATUSES = (PASSED, BUILT, NEEDS_GPU, FAILED, PENDING)
+_STYLES = {PASSED: "green", BUILT: "yellow", NEEDS_GPU: "yellow", FAILED: "red", PENDING: "dim"}
 _LINE_SECONDS = 10.0
 _ROWS_BELOW = 3  # builds to come that the terminal shows
 
@@ -50,7 +51,7 @@ class Result:
     bytes: int | None = None
     seconds: float | None = None
     parity: dict[str, Any] | None = None
-    error: str = ""  # of a failed build; of a built one, why it was not compared
+    error: str = ""  # of a failed build; of one that was not compared, or not made here, why
     kept: bool = field(default=False, compare=False)  # from an earlier run of the same command
 
     def row(self) -> tuple[str, ...]:
@@ -91,7 +92,7 @@ class BatchReport:
 
     def write(self) -> None:
         """Both files, whole or not at all."""
-        counts = {status: self.count(status) for status in (PASSED, BUILT, FAILED, PENDING)}
+        counts = {status.replace(" ", "_").lower(): self.count(status) for status in _STATUSES}
         builds = [asdict(result) for result in self.results]
         write_json(self.folder / REPORT, {"format": FORMAT, **counts, "builds": builds, **self.about})
         _write_whole(self.folder / "report.md", self.markdown())
@@ -104,7 +105,7 @@ class BatchReport:
 
     def summary(self) -> str:
         """How many of each status, e.g. "3 passed, 1 failed"."""
-        told = [f"{self.count(status)} {status}" for status in (PASSED, BUILT, FAILED, PENDING) if self.count(status)]
+        told = [f"{self.count(status)} {status}" for status in _STATUSES if self.count(status)]
         return ", ".join(told)
 
     def markdown(self) -> str:

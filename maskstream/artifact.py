@@ -5,11 +5,14 @@ verified or is refused by name. Weights are stored losslessly, and the checkpoin
 engine, a further training run or an export to another precision starts from the very weights that are served.
 
     manifest.json  encode_frame.onnx  encode_mask.onnx  segment.onnx  checkpoint.pt
+
+It may hold the graphs in a second precision beside the first (`encode_frame.int8.onnx`): one folder for machines that
+are fast at int8 and for those that are not. Each has its own parity figures in the manifest.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,25 @@ class Artifact:
         found: dict[str, Any] = self.manifest["checkpoint"]["provenance"]
         return found
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that it holds graphs of, the first one first."""
+        return (self.precision, *self.manifest.get("variants", {}))
+
+    def in_precision(self, precision: str) -> "Artifact":
+        """The artifact as if it held its graphs of `precision` alone. Raises ArtifactError when it holds none."""
+        if precision == self.precision:
+            return self
+        if precision not in self.precisions:
+            raise ArtifactError(
+                f"{self.folder}: holds {', '.join(self.precisions)} and no {precision}; "
+                f"maskstream-export --precision {self.precision}+{precision} makes one that holds both"
+            )
+        variant = self.manifest["variants"][precision]
+        graphs = {name: self.folder / variant["graphs"][name]["file"] for name in GRAPHS}
+        own = {**self.manifest, **variant, "precision": precision, "variants": {}}
+        return replace(self, precision=precision, graphs=graphs, manifest=own)
+
     @classmethod
     def load(cls, path: Path) -> "Artifact":
         """Read and check `path`. Raises ArtifactError naming the file at fault and what to do."""
@@ -58,15 +80,18 @@ class Artifact:
         try:
             files: dict[str, dict[str, Any]] = manifest["files"]
             graphs = {name: manifest["graphs"][name]["file"] for name in GRAPHS}
+            others = [
+                other["graphs"][name]["file"] for other in manifest.get("variants", {}).values() for name in GRAPHS
+            ]
             checkpoint: str = manifest["checkpoint"]["file"]
             spec = NetworkSpec(**{key.name: manifest["spec"][key.name] for key in fields(NetworkSpec)})
             precision: str = manifest["precision"]
             version = _content_version(manifest)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
                 f"{path / MANIFEST}: incomplete ({error} is missing or wrong); {_EXPORT_AGAIN}"
             ) from error
-        for name in sorted({*files, *graphs.values(), checkpoint}):
+        for name in sorted({*files, *graphs.values(), *others, checkpoint}):
             _check_file(path, name, files.get(name))
         located = {name: path / file for name, file in graphs.items()}
         return cls(path, spec, precision, version, located, path / checkpoint, manifest)

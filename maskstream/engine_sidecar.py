@@ -117,7 +117,7 @@ class EngineSidecar:
     profile: EngineProfile
     options: EngineOptions = field(default_factory=EngineOptions)
     activation_bytes: int | None = None  # as the builder reported them, for the largest shapes
-    golden_mask_iou: float | None = None  # with torch along a clip; None until it was measured
+    golden_mask_iou: float | None = None  # the least of a clip's frames, with torch; None until it was measured
 
     def measured(self, mask_iou: float) -> "EngineSidecar":
         """The same, with its masks compared."""

@@ -5,14 +5,16 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 _LIBRARIES = (
     *("maskstream", "numpy", "opencv-python-headless", "av", "pillow", "grpcio"),
-    *("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch"),
+    *("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "cuda-bindings", "torch"),
 )
 _ANSWER_SECONDS = 10.0  # that a tool may take to answer
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def provenance() -> dict[str, Any]:
@@ -22,8 +24,13 @@ def provenance() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the installed libraries that can change a result; nothing is imported to find out."""
-    found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
+    return {"python": platform.python_version(), **installed(_LIBRARIES)}
+
+
+def installed(distributions: Iterable[str]) -> dict[str, str]:
+    """Versions of those of these distributions that are installed."""
+    found = {}
+    for name in distributions:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -34,7 +41,7 @@ def versions() -> dict[str, str]:
 def hardware() -> dict[str, Any]:
     """Processor, cores this process may use, memory in bytes, graphics cards, operating system."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": _gpu_names(),
@@ -52,11 +59,24 @@ def git_revision() -> str | None:
     return f"{commit}{'-dirty' if changes else ''}" if commit else None
 
 
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
+def cpu_model() -> str:
+    """The processor's name, as in "Intel(R) Xeon(R) CPU @ 2.50GHz"; at least its architecture."""
+    return _cpu_field("model name") or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> tuple[str, ...]:
+    """What the processor can do, as Linux lists it ("avx2", "amx_int8"), sorted; empty where nothing lists it.
+
+    Two virtual machines with one model name may differ in this, and with it in which engine is the fastest.
+    """
+    return tuple(sorted(set((_cpu_field("flags") or _cpu_field("Features")).split())))
+
+
+def _cpu_field(name: str) -> str:
+    """A line about the first processor; empty where there is none of that name."""
+    lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines() if _CPUINFO.exists() else []
+    found = (text.strip() for key, _, text in (line.partition(":") for line in lines) if key.strip() == name)
+    return next(found, "")
 
 
 def _gpu_names() -> list[str]:

@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--engine",
         metavar="NAME",
-        help="what runs the model, e.g. onnxruntime; fastest times what is installed (default: auto, onnxruntime)",
+        help="what runs the model, e.g. onnxruntime (default: auto, the fastest that is installed)",
     )
     add("--threads", type=int, metavar="N", help="threads of the engine (default: the engine's own choice)")
     add(

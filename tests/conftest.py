@@ -1,5 +1,8 @@
 """Fixtures that more than one room uses."""
 
+from collections.abc import Iterator
+
+import pytest
 from exported import copied_artifact, small_artifact, small_checkpoint_file
 from hypothesis import settings
 from served import event_loop_thread, running, start
@@ -8,3 +11,13 @@ __all__ = ["copied_artifact", "event_loop_thread", "running", "small_artifact", 
 
 settings.register_profile("maskstream", deadline=None)  # a busy machine is no failure
 settings.load_profile("maskstream")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept between runs is kept in a folder of the tests', by the programs that they start too: nothing is
+    written into a home, and engines are tried once for each artifact.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -1,6 +1,7 @@
 """The networks a command works with: the shipped artifact, another one, or a checkpoint by torch."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from maskstream.errors import CheckpointError
@@ -16,7 +17,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         metavar="NAME",
         default="auto",
-        help="what runs the networks (default: auto; fastest times what is here)",
+        help="what runs the networks (default: auto, the fastest that is installed; see docs/export.md)",
     )
 
 
@@ -38,12 +39,17 @@ def networks_from(arguments: argparse.Namespace) -> Networks:
         return _torch_networks(checkpoint)
     from maskstream.engines import load_networks
 
-    return load_networks(artifact_of(arguments), arguments.engine)
+    return load_networks(artifact_of(arguments), arguments.engine, tell=_tell)
 
 
 def describe(networks: Networks) -> str:
     """One line on what runs."""
     return f"{networks.spec.name}, engine {networks.engine}, {networks.precision}"
+
+
+def _tell(line: str) -> None:
+    """What "auto" does and why: beside the results, not among them."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _torch_networks(checkpoint: Path) -> Networks:

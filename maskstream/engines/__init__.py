@@ -1,67 +1,107 @@
 """Engines: what runs an artifact's networks, looked up by name and imported when chosen.
 
 So a torch engine can serve where torch is installed, and yet no one who imports this package depends on torch. An
-engine is a module with `open_networks(artifact, threads) -> Networks`; adding one is adding a line to `ENGINES`.
+engine is a module with a function `open_networks(artifact, threads) -> Networks`; adding one is adding a line to
+`ENGINES`.
 
-"auto" takes the first of `AUTO_CANDIDATES` that is installed: ONNX Runtime, which the export gate checked. "fastest"
-times all of them and takes the fastest that gives the right masks (maskstream.engines.choice); the process keeps the
-memory that the losers took, so it is asked for and not the default. Torch, slower and larger, runs only where there is
-no other. The chosen networks say in `engine` what they are. An engine asked for by name is an error when it fails to
-start, never a reason to try another.
+"auto" tries those of `AUTO_CANDIDATES` that can run here and takes the fastest that gives the right masks
+(maskstream.engines.choice); what it took is kept, so that only the first start takes that time. Torch on a CPU, slower
+and larger, runs only where there is no other. What is chosen, and why, is told. An engine asked for by name is an error
+when it fails to start, never a reason to try another.
 """
 
 import importlib
 import importlib.util
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from maskstream.artifact import Artifact
-from maskstream.engines.choice import choose_fastest
+from maskstream.engines import choice_cache
+from maskstream.engines.choice import Choice, choose
+from maskstream.engines.cuda_runtime import driver_version
+from maskstream.engines.trial_process import run_trial
 from maskstream.errors import EngineUnavailable
 from maskstream.networks import Networks
+
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Where an engine lives: its module here, the package it needs and what to install to have that."""
+    """Where an engine lives: its module here, the package it needs, what to install to have that, what opens it."""
 
     module: str
     package: str
     install: str
+    opener: str = "open_networks"
+    gpu: bool = False  # runs on an NVIDIA GPU and nowhere else
 
 
 ENGINES = {
     "onnxruntime": Engine("maskstream.engines.onnxruntime_networks", "onnxruntime", "maskstream[cpu]"),
     "openvino": Engine("maskstream.engines.openvino_networks", "openvino", "maskstream[cpu]"),
     "torch": Engine("maskstream.engines.torch_networks", "torch", "maskstream[train]"),
-    "tensorrt": Engine("maskstream.engines.tensorrt_networks", "tensorrt", "maskstream[tensorrt]"),
-    "tensorrt_rtx": Engine("maskstream.engines.tensorrt_rtx_networks", "tensorrt_rtx", "tensorrt-rtx cuda-bindings"),
+    **{
+        name: Engine("maskstream.engines.onnxruntime_networks", "onnxruntime", "maskstream[gpu]", opener, gpu=True)
+        for name, opener in (("onnxruntime_cuda", "open_cuda"), ("onnxruntime_tensorrt", "open_tensorrt"))
+    },
+    **{
+        f"torch_cuda{kind}": Engine(
+            "maskstream.engines.torch_cuda_networks", "torch", "maskstream[train]", opener, gpu=True
+        )
+        for kind, opener in (
+            *(("", "open_networks"), ("_bf16", "open_bf16"), ("_fp32", "open_fp32")),
+            *(("_compiled", "open_compiled"), ("_eager", "open_eager")),
+        )
+    },
+    "tensorrt": Engine("maskstream.engines.tensorrt_networks", "tensorrt", "maskstream[tensorrt]", gpu=True),
+    "tensorrt_rtx": Engine("maskstream.engines.tensorrt_rtx_networks", "tensorrt_rtx", "maskstream[rtx]", gpu=True),
 }
 AUTO = "auto"
-FASTEST = "fastest"
-AUTO_CANDIDATES = ("onnxruntime", "openvino")  # the first is what the export gate checked
+# The first is what the export gate checked. An engine that was built for some shapes is not among them: it would fail
+# with the first object too many.
+AUTO_CANDIDATES = ("onnxruntime", "openvino", "onnxruntime_cuda", "torch_cuda")
 AUTO_FALLBACK = "torch"
 
 log = logging.getLogger(__name__)
 
 
-def load_networks(artifact: Path, engine: str = AUTO, threads: int | None = None) -> Networks:
+def load_networks(artifact: Path, engine: str = AUTO, threads: int | None = None, tell: Tell = log.info) -> Networks:
     """Networks of the artifact folder, run by `engine` on `threads` CPU threads (None: all that the process may use).
 
-    Raises ArtifactError for the folder, EngineUnavailable for an engine that is unknown, not installed or unfit.
+    "auto" tells what it chose and why, in a line of text; without `tell` it goes to the log. Its first choice for an
+    artifact takes some seconds. Raises ArtifactError for the folder, EngineUnavailable for an engine that is unknown,
+    not installed or unfit.
     """
-    if engine == FASTEST:
-        choice = choose_fastest(auto_candidates(), lambda name: _open(artifact, name, threads))
-        log.info(choice.reason)
-        return choice.networks
-    return _open(artifact, auto_candidates()[0] if engine == AUTO else engine, threads)
+    if engine != AUTO:
+        _refuse_missing(engine)
+    verified = Artifact.load(artifact)
+    known = ENGINES[choose_engine(verified, threads, tell).engine if engine == AUTO else engine]
+    return cast(Networks, getattr(importlib.import_module(known.module), known.opener)(verified, threads))
+
+
+def choose_engine(artifact: Artifact, threads: int | None = None, tell: Tell = log.info) -> Choice:
+    """What "auto" takes for this artifact here: what it took before under the same circumstances, else by trying.
+
+    Raises EngineUnavailable when no engine is installed, or none that is gives the right masks.
+    """
+    candidates = auto_candidates()
+    if len(candidates) == 1:
+        chosen = Choice(candidates[0])
+    else:
+        under = choice_cache.circumstances(artifact, candidates, threads)
+        chosen = choice_cache.remembered(under) or _tried(artifact, candidates, threads, tell, under)
+    tell(chosen.reason)
+    return chosen
 
 
 def auto_candidates() -> tuple[str, ...]:
-    """The engines that "auto" and "fastest" choose from here. Raises EngineUnavailable when none is installed."""
-    found = tuple(name for name in AUTO_CANDIDATES if _installed(ENGINES[name]))
+    """The engines that "auto" chooses from here. Raises EngineUnavailable when none is installed."""
+    able = [name for name in AUTO_CANDIDATES if not ENGINES[name].gpu or driver_version() is not None]
+    found = tuple(name for name in able if _installed(ENGINES[name]))
     if not found and _installed(ENGINES[AUTO_FALLBACK]):
         found = (AUTO_FALLBACK,)
     if not found:
@@ -69,15 +109,26 @@ def auto_candidates() -> tuple[str, ...]:
     return found
 
 
-def _open(artifact: Path, name: str, threads: int | None) -> Networks:
+def _tried(
+    artifact: Artifact,
+    candidates: tuple[str, ...],
+    threads: int | None,
+    tell: Tell,
+    under: choice_cache.Circumstances,
+) -> Choice:
+    tell(f"auto: tries {', '.join(candidates)} on this machine, which takes some seconds")
+    chosen = choose(candidates, lambda name: run_trial(artifact.folder, name, threads))
+    choice_cache.remember(under, chosen)
+    return chosen
+
+
+def _refuse_missing(name: str) -> None:
+    """Raises EngineUnavailable for an engine that is not known, or not installed."""
     known = ENGINES.get(name)
     if known is None:
-        raise EngineUnavailable(f"no engine is called {name!r}; known engines: {AUTO}, {FASTEST}, {', '.join(ENGINES)}")
+        raise EngineUnavailable(f"no engine is called {name!r}; known engines: {AUTO}, {', '.join(ENGINES)}")
     if not _installed(known):
         raise EngineUnavailable(f"the engine {name!r} needs the package {known.package}; pip install '{known.install}'")
-    verified = Artifact.load(artifact)
-    module = importlib.import_module(known.module)
-    return cast(Networks, module.open_networks(verified, threads))
 
 
 def _installed(engine: Engine) -> bool:

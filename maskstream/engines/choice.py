@@ -1,36 +1,46 @@
-"""What "fastest" means on this machine: every installed engine is timed at the networks' own size, the fastest runs.
+"""What "auto" means: the installed engines are tried one after the other, and the fastest that is right runs.
 
 Which one that is depends on the processor (bfloat16 and int8 units, cores), not on anything a table could know. The
 first of the candidates is the one that the export gate checked; another must give its masks, or it is left out however
-fast it is. Nothing is decided in silence: `Choice.reason` has every figure.
+fast it is. Nothing is decided in silence: `Choice.reason` has every figure. Here is the decision alone; the trials run
+in processes of their own (maskstream.engines.trial_process), so that nothing of the losers stays in memory.
 """
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from maskstream import masks
-from maskstream.errors import EngineUnavailable, MaskstreamError
-from maskstream.moving_shapes import render
-from maskstream.networks import F32, Networks
-from maskstream.tracker import Prompt, Tracker
+from maskstream.errors import EngineUnavailable
+from maskstream.networks import F32
 
-TIMED_FRAMES = 3
-WARM_UP_FRAMES = 2  # the prompted frame and the first that is segmented
 LEAST_IOU = 0.97  # of the masks with those of the engine that the gate checked
+
+
+class TrialCutShort(EngineUnavailable):
+    """A trial ended without an answer: its process died, or took too long. Another time it may do better."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one trial found: median seconds of a whole step with one object, and the masks of its last frame."""
+
+    precision: str
+    seconds: float
+    coarse: F32  # [H/4, W/4] propagated
+    answered: F32  # [H, W] 1 where the object is
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How one candidate did: seconds of a whole step with one object, IoU with the first candidate's masks."""
+    """How one candidate did; `iou` is of its masks with the first candidate's."""
 
     engine: str
     precision: str = ""
-    seconds: float = float("inf")
+    seconds: float = 0.0
     iou: float = 0.0
     error: str = ""  # why it does not run, if it does not
+    cut_short: bool = False  # so that the error may be one of the moment
 
     @property
     def fit(self) -> bool:
@@ -47,59 +57,50 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """The networks that run, and why."""
+    """The engine that is to run, and why."""
 
-    networks: Networks
-    trials: tuple[Trial, ...]
+    engine: str
+    trials: tuple[Trial, ...] = ()
+    remembered: str = ""  # the file that an earlier choice was read from
 
     @property
     def reason(self) -> str:
         """One line with the figures of all candidates, the chosen one first."""
-        chosen = self.networks.engine
         if not self.trials:
-            return f"fastest: {chosen} {self.networks.precision}, not timed: no other is installed"
-        ordered = sorted(self.trials, key=lambda trial: (trial.engine != chosen, trial.seconds))
-        return f"fastest: {'; '.join(trial.text() for trial in ordered)}"
+            return f"auto: {self.engine}, not timed: no other is installed that auto may take"
+        ordered = sorted(self.trials, key=lambda trial: (trial.engine != self.engine, trial.seconds))
+        told = f"auto: {'; '.join(trial.text() for trial in ordered)}"
+        return f"{told} (timed at an earlier start; {self.remembered})" if self.remembered else told
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the same is to be expected at the next start."""
+        return not any(trial.cut_short for trial in self.trials)
 
 
-def choose_fastest(candidates: Sequence[str], opened: Callable[[str], Networks]) -> Choice:
-    """Open each candidate, time it, keep the fastest fit one. A single candidate is not timed.
+def choose(candidates: Sequence[str], tried: Callable[[str], Measured]) -> Choice:
+    """Try each candidate and take the fastest fit one. A single candidate is not tried.
 
-    Raises EngineUnavailable when none runs; what the only candidate raises passes through.
+    `tried` raises EngineUnavailable for one that does not run. Raises EngineUnavailable when none is fit.
     """
     if len(candidates) == 1:
-        return Choice(opened(candidates[0]), ())
-    best: Networks | None = None
-    fastest, trials, wanted = float("inf"), [], None
+        return Choice(candidates[0])
+    trials: list[Trial] = []
+    wanted: Measured | None = None
     for name in candidates:
         try:
-            networks = opened(name)
-            seconds, found = _try(networks)
-        except MaskstreamError as error:
-            trials.append(Trial(name, error=str(error)))
+            found = tried(name)
+        except EngineUnavailable as error:
+            trials.append(Trial(name, error=str(error), cut_short=isinstance(error, TrialCutShort)))
             continue
-        wanted = found if wanted is None else wanted
-        trial = Trial(name, networks.precision, seconds, min(map(_iou, found, wanted)))
-        trials.append(trial)
-        if trial.fit and seconds < fastest:
-            best, fastest = networks, seconds
-    if best is None:
-        raise EngineUnavailable("; ".join(trial.text() for trial in trials) or "no engine is installed")
-    return Choice(best, tuple(trials))
-
-
-def _try(networks: Networks) -> tuple[float, tuple[F32, F32]]:
-    """Median seconds of a step, and the masks of the last frame: propagated [H/4, W/4] and answered [H, W]."""
-    spec = networks.spec
-    size = masks.working_size(spec.short_side, spec.short_side * 16 // 9, spec.short_side, spec.stride)
-    clip = render(WARM_UP_FRAMES + TIMED_FRAMES, size, num_objects=1)
-    tracker, seconds = Tracker(networks), []
-    for index, frame in enumerate(clip.frames):
-        answer = tracker.step(frame, [Prompt(1, clip.id_maps[0] == 1)] if index == 0 else [])
-        seconds.append(sum(answer.stage_seconds.values()))
-    tracker.close()
-    answered = (answer.id_map == 1).astype(np.float32)
-    return statistics.median(seconds[WARM_UP_FRAMES:]), (answer.coarse[0], answered)
+        wanted = wanted or found
+        iou = min(_iou(found.coarse, wanted.coarse), _iou(found.answered, wanted.answered))
+        trials.append(Trial(name, found.precision, found.seconds, iou))
+    fit = [trial for trial in trials if trial.fit]
+    if not fit:
+        told = "; ".join(trial.text() for trial in trials)
+        raise EngineUnavailable(f"auto found no engine: {told}; name one, as in --engine onnxruntime, to see more")
+    return Choice(min(fit, key=lambda trial: trial.seconds).engine, tuple(trials))
 
 
 def _iou(found: F32, wanted: F32) -> float:
