@@ -1,7 +1,8 @@
 """maskstream-export: a checkpoint in, verified artifacts out, and their check anywhere. `python -m export` is the same.
 
-Two commands share the name. The first argument `verify` selects the check; a checkpoint of that name is `./verify`. The
-check must run on a machine without torch, so what needs torch is imported by the commands that do.
+Three commands share the name. The first argument `verify` selects the check, `compare` the table of engines and
+precisions; a checkpoint of such a name is `./verify`. The check must run on a machine without torch, so what needs
+torch is imported by the commands that do.
 """
 
 import argparse
@@ -20,14 +21,19 @@ from maskstream.progress import progress
 from maskstream.report import table
 
 FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
+PLAIN, TRITON = "plain", "triton"  # layouts
 
 EXAMPLES = """examples:
   maskstream-export runs/live/checkpoint.pt --out my_artifact
   maskstream-export runs/live/checkpoint.pt --out my_artifact --precision fp16
   maskstream-export runs/live/checkpoint.pt --out my_artifacts --precision fp32,fp16    one folder for each
+  maskstream-export runs/live/checkpoint.pt --out my_artifact --precision fp32+int8     both in one; engines choose
+  maskstream-export runs/live/checkpoint.pt --out my_artifact --precision int8 --calibration my_videos/
   maskstream-export runs/live/checkpoint.pt --out my_batch --targets targets.toml       engines, sizes, objects (below)
+  maskstream-export runs/live/checkpoint.pt --out my_models --layout triton             a model repository for Triton
   maskstream-export verify my_artifact                       still whole, and equal to torch on this machine?
   maskstream-export verify my_batch --engine openvino
+  maskstream-export compare runs/live/checkpoint.pt --out table      engine x precision: size, speed, errors, masks
 
 Then: maskstream-serve --artifact my_artifact
 
@@ -48,7 +54,8 @@ targets.toml lists what to make ready; every list is multiplied out:
 A batch goes on after a build that failed. Stop it when you like: the same command goes on where it was, keeps what is
 finished and makes again what failed. my_batch/report.md and report.json sum it up.
 
-exit status: 0 all written, 1 an artifact or a build failed, 2 wrong command line or targets, 130 stopped by Ctrl-C
+exit status: 0 all written, but for what needs a GPU where there is none, 1 an artifact or a build failed,
+2 wrong command line or targets, 130 stopped by Ctrl-C
 """
 
 VERIFY_EXAMPLES = """examples:
@@ -68,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="maskstream-export",
         usage="%(prog)s CHECKPOINT --out ARTIFACT [--precision LIST | --targets FILE]\n"
-        "       %(prog)s verify DIR [--engine NAME]",
+        "       %(prog)s verify DIR [--engine NAME]\n"
+        "       %(prog)s compare CHECKPOINT --out DIR [--dataset DAVIS]",
         description="Export a checkpoint to ONNX, compare outputs and masks with torch, write the artifact.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -78,6 +86,17 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, metavar="ARTIFACT", help="folder to write; an older artifact is replaced"
     )
     made.add_argument("--precision", metavar="LIST", help=f"of {', '.join(PRECISIONS)} (default: fp32)")
+    made.add_argument(
+        "--calibration",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="VIDEO",
+        help="for int8: videos, or folders of videos, of what will be seen (default: drawn clips, which are worse)",
+    )
+    made.add_argument(
+        "--layout", choices=(PLAIN, TRITON), default=PLAIN, help="of --out: an artifact (default), or for Triton"
+    )
     made.add_argument("--targets", type=Path, metavar="FILE", help="a batch: the builds to make in --out, see below")
     return made
 
@@ -104,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: see the end of `--help`."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        if words[:1] == ["compare"]:
+            return _compare(words[1:])
         return _check(words[1:]) if words[:1] == ["verify"] else _make(words)
     except (MaskstreamError, OSError) as error:
         print(f"maskstream-export: {error}", file=sys.stderr)
@@ -116,37 +137,65 @@ def _make(words: list[str]) -> int:
     if given.targets is not None:
         if given.precision is not None:
             made.error("--precision: the targets name their own; leave it out beside --targets")
+        if given.layout != PLAIN:
+            made.error("--layout: a batch is of plain artifacts; leave it out beside --targets")
         return _batch(given)
     precisions = list(dict.fromkeys((given.precision or "fp32").split(",")))
-    for precision in precisions:
+    asked = [part for precision in precisions for part in precision.split("+")]
+    for precision in asked:
         if precision not in PRECISIONS:
             made.error(f"--precision {precision}: not built; choose from {', '.join(PRECISIONS)}")
+    if given.layout == TRITON and len(asked) > len(precisions):
+        made.error("--layout triton: a repository has one precision; give a list with commas, or one")
+    if given.calibration and "int8" not in asked:
+        made.error("--calibration: only int8 is calibrated; add --precision int8")
     outs = {name: given.out / name if len(precisions) > 1 else given.out for name in precisions}
     try:
         for precision, out in outs.items():
-            _export(given.checkpoint, out, precision)
+            _export(given, out, precision)
     except KeyboardInterrupt:
         print("\nstopped; nothing was written", file=sys.stderr)
         return INTERRUPTED
     return 0
 
 
-def _export(checkpoint_file: Path, out: Path, precision: str) -> None:
+def _export(given: argparse.Namespace, out: Path, precision: str) -> None:
     from export.build import build_artifact, count_steps, refuse_occupied
+    from export.combine import build_combined
+    from export.triton_layout import build_repository, refuse_occupied_repository
 
-    refuse_occupied(out)
-    checkpoint = Checkpoint.load(checkpoint_file)
-    with progress(f"export {precision}", count_steps(checkpoint.config.spec()), "steps") as done:
-        report = build_artifact(checkpoint_file, checkpoint, out, precision, done)
-    print(parity_table(report))
-    print(f"mask IoU with torch along a clip: mean {report.mask_iou_mean:.4f}, least {report.mask_iou_least:.4f}")
-    size = sum(file.stat().st_size for file in out.iterdir())
-    print(f"{out}: {checkpoint.config.name}, {precision}, {size / 1e6:.1f} MB")
+    triton = given.layout == TRITON
+    (refuse_occupied_repository if triton else refuse_occupied)(out)
+    checkpoint = Checkpoint.load(given.checkpoint)
+    precisions = precision.split("+")
+    steps = sum(count_steps(checkpoint.config.spec(), one) for one in precisions)
+    with progress(f"export {precision}", steps, "steps") as done:
+
+        def make(folder: Path) -> ParityReport:
+            return build_artifact(given.checkpoint, checkpoint, folder, precision, done, given.calibration)
+
+        if triton:
+            reports = [build_repository(out, make)]
+        else:
+            reports = build_combined(given.checkpoint, checkpoint, out, precisions, done, given.calibration)
+    for one, report in zip(precisions, reports, strict=True):
+        print(parity_table(report))
+        iou = f"mean {report.mask_iou_mean:.4f}, least {report.mask_iou_least:.4f}"
+        print(f"{one}: mask IoU with torch along a clip: {iou}")
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    told = f"; {out / 'README.txt'} tells how a client calls it" if triton else ""
+    print(f"{out}: {checkpoint.config.name}, {precision}, {size / 1e6:.1f} MB{told}")
+
+
+def _compare(words: list[str]) -> int:
+    from export.compare import run
+
+    return run(words)
 
 
 def _batch(given: argparse.Namespace) -> int:
     try:
-        batch = Batch(given.checkpoint, expand(read_targets(given.targets)), given.out)
+        batch = Batch(given.checkpoint, expand(read_targets(given.targets)), given.out, calibration=given.calibration)
     except MaskstreamError as error:
         print(f"maskstream-export: {error}", file=sys.stderr)
         return USER_ERROR

@@ -42,7 +42,7 @@ from export.verify import Case, ClipCheck, ParityReport, case_of, cases, compare
 from maskstream.artifact import MANIFEST, Artifact, sha256_of
 from maskstream.checkpoint import Checkpoint
 from maskstream.engine_sidecar import ENGINE_SUFFIX, EngineSidecar, sidecar_file
-from maskstream.engines import AUTO, load_networks
+from maskstream.engines import AUTO, OF_VARIANTS, auto_candidates, load_networks
 from maskstream.engines.cuda_runtime import driver_version
 from maskstream.errors import ArtifactError, EngineUnavailable, MaskstreamError
 from maskstream.networks import Networks, NetworkSpec
@@ -99,11 +99,16 @@ class Batch:
     """All that is to be made of one checkpoint, in the folder `out`."""
 
     def __init__(
-        self, checkpoint_file: Path, builds: Sequence[Build], out: Path, builders: Mapping[str, Builder] = BUILDERS
+        self,
+        checkpoint_file: Path,
+        builds: Sequence[Build],
+        out: Path,
+        builders: Mapping[str, Builder] = BUILDERS,
+        calibration: Sequence[Path] = (),
     ) -> None:
-        """Raises CheckpointError, or BatchError when `out` holds something else."""
+        """`calibration` has the videos that int8 sees. Raises CheckpointError, or BatchError for a foreign `out`."""
         _refuse_foreign(out)
-        self._out, self._builders = out, builders
+        self._out, self._builders, self._calibration = out, builders, calibration
         self._checkpoint_file, self._checkpoint = checkpoint_file, Checkpoint.load(checkpoint_file)
         self._made_from = {"maskstream": version("maskstream"), "checkpoint": sha256_of(checkpoint_file)}
         self._spec = self._checkpoint.config.spec()
@@ -176,11 +181,15 @@ class Batch:
 
         def make(folder: Path, done: Callable[[], None]) -> Outcome:
             artifact = folder / ARTIFACT
-            report = build_artifact(self._checkpoint_file, self._checkpoint, artifact, precision, done)
+            report = build_artifact(
+                self._checkpoint_file, self._checkpoint, artifact, precision, done, self._calibration
+            )
             return Outcome(artifact, precision, report)
 
-        settings = {"precision": precision}
-        return Step(_graphs_name(precision), settings, GRAPH_LIBRARIES, count_steps(self._spec), make)
+        settings: dict[str, Any] = {"precision": precision}
+        if precision == "int8":
+            settings["calibration"] = [str(path) for path in self._calibration]
+        return Step(_graphs_name(precision), settings, GRAPH_LIBRARIES, count_steps(self._spec, precision), make)
 
     def _step(self, build: Build) -> Step:
         chosen, _ = checks_of(build, self._spec)
@@ -286,13 +295,26 @@ def claims(folder: Path, engine: str = AUTO) -> list[Claim]:
     Raises ArtifactError when `folder` is neither, or nothing in it was finished.
     """
     if (folder / MANIFEST).is_file():
-        return [Claim(str(folder), folder, engine)]
+        return _claims_of_artifact(folder, engine)
     if not (folder / REPORT).is_file():
         raise ArtifactError(f"{folder}: neither an artifact ({MANIFEST}) nor a batch ({REPORT}); nothing to check")
     finished = [result for result in read_report(folder) if result.status in FINISHED]
     if not finished:
         raise ArtifactError(f"{folder}: none of its builds was finished; nothing to check")
     return [_claim(folder, result, engine) for result in finished]
+
+
+def _claims_of_artifact(folder: Path, engine: str) -> list[Claim]:
+    """One for each precision that it holds, where the engine can run them."""
+    name = auto_candidates()[0] if engine == AUTO else engine
+    try:
+        others = Artifact.load(folder).precisions[1:] if name in OF_VARIANTS else ()
+    except ArtifactError:  # which the check will say
+        others = ()
+    return [
+        Claim(str(folder), folder, name),
+        *(Claim(f"{folder} {other}", folder, f"{name}:{other}") for other in others),
+    ]
 
 
 def unfinished(folder: Path) -> list[str]:

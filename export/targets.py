@@ -33,6 +33,15 @@ GRAPH_ENGINES = ("onnxruntime", "openvino", "torch")  # run the artifact's own f
 BUILT_ENGINES = ("tensorrt", "tensorrt_rtx")  # are built from the graphs, for the sizes they are asked for
 PORTABLE_ENGINES = ("tensorrt_rtx",)  # of these, built without the GPU that will run them
 ENGINES = (*GRAPH_ENGINES, *BUILT_ENGINES)
+# Distributions whose versions decide what comes out: of the graphs and their gate, and of each engine.
+GRAPH_LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
+LIBRARIES = {
+    "onnxruntime": (),  # the gate's own
+    "openvino": ("openvino",),
+    "torch": (),
+    "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+    "tensorrt_rtx": ("tensorrt-rtx",),
+}
 MOST_OBJECTS, MOST_STREAMS = 255, 64  # what the graphs' axes allow
 
 _KEYS = ("name", "engine", "precision", "size", "objects", "streams")
@@ -167,8 +176,7 @@ class _Table:
         names = self._list(key, str, f'a list of names, as in {key} = ["{known[0]}"]')
         for name in names:
             if name not in known:
-                what = "precision int8 is not built" if name == "int8" else f"no {key} is called {name!r}"
-                raise self._wrong(f"{what}; choose from {', '.join(known)}")
+                raise self._wrong(f"no {key} is called {name!r}; choose from {', '.join(known)}")
         return names
 
     def _sizes(self) -> tuple[tuple[int, int], ...]:
@@ -211,6 +219,8 @@ class _Table:
         if "torch" in engines and tuple(precisions) != ("fp32",):
             raise self._wrong('torch computes in fp32 alone; give it a target of its own, with precision = ["fp32"]')
         built = [engine for engine in engines if engine in BUILT_ENGINES]
+        if built and "int8" in precisions:
+            raise self._wrong(f"{built[0]} takes fp32 or fp16; int8 graphs are made for CPUs, onnxruntime and openvino")
         if built and "size" not in self._table:
             raise self._wrong(f'{built[0]} is built for the sizes it will see; add them, as in size = ["480x854"]')
 

@@ -3,11 +3,19 @@
 from collections.abc import Iterator
 
 import pytest
-from exported import copied_artifact, small_artifact, small_checkpoint_file
+from exported import combined_artifact, copied_artifact, small_artifact, small_checkpoint_file
 from hypothesis import settings
 from served import event_loop_thread, running, start
 
-__all__ = ["copied_artifact", "event_loop_thread", "running", "small_artifact", "small_checkpoint_file", "start"]
+__all__ = [
+    "combined_artifact",
+    "copied_artifact",
+    "event_loop_thread",
+    "running",
+    "small_artifact",
+    "small_checkpoint_file",
+    "start",
+]
 
 settings.register_profile("maskstream", deadline=None)  # a busy machine is no failure
 settings.load_profile("maskstream")

@@ -65,3 +65,19 @@ def small_artifact(small_checkpoint_file: Path, tmp_path_factory: pytest.TempPat
 def copied_artifact(small_artifact: Path, tmp_path: Path) -> Path:
     """A copy of `small_artifact` that a test may spoil."""
     return Path(shutil.copytree(small_artifact, tmp_path / "artifact"))
+
+
+@pytest.fixture
+def combined_artifact(copied_artifact: Path, tmp_path: Path) -> Path:
+    """The small artifact with its own graphs a second time, which call themselves int8."""
+    from export.combine import add_variant
+    from maskstream.artifact import Artifact, seal
+
+    other = tmp_path / "other"
+    other.mkdir()
+    source = Artifact.load(copied_artifact)
+    for file in (*source.graphs.values(), source.checkpoint):
+        (other / file.name).write_bytes(file.read_bytes())
+    seal(other, source.spec, {**source.manifest, "precision": "int8", "quantisation": {"clips": ["a"]}})
+    add_variant(copied_artifact, other)
+    return copied_artifact

@@ -15,7 +15,7 @@ from typing import Any
 from maskstream.commands import own_program
 from maskstream.errors import MaskstreamError
 
-START_SECONDS = 120.0  # loading and warming up the networks on a slow machine
+START_SECONDS = 300.0  # loading, choosing an engine, and warming up the networks on a slow machine
 STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 _LOG_LINES = 15  # shown when the server does not start

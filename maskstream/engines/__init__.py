@@ -8,6 +8,8 @@ engine is a module with a function `open_networks(artifact, threads) -> Networks
 (maskstream.engines.choice); what it took is kept, so that only the first start takes that time. Torch on a CPU, slower
 and larger, runs only where there is no other. What is chosen, and why, is told. An engine asked for by name is an error
 when it fails to start, never a reason to try another.
+
+An artifact that holds its graphs in a second precision is run in that by "openvino:int8"; "auto" tries both.
 """
 
 import importlib
@@ -65,6 +67,7 @@ AUTO = "auto"
 # with the first object too many.
 AUTO_CANDIDATES = ("onnxruntime", "openvino", "onnxruntime_cuda", "torch_cuda")
 AUTO_FALLBACK = "torch"
+OF_VARIANTS = ("onnxruntime", "openvino")  # run an artifact's second precision too; for a CPU, as int8 is
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +80,10 @@ def load_networks(artifact: Path, engine: str = AUTO, threads: int | None = None
     not installed or unfit.
     """
     if engine != AUTO:
-        _refuse_missing(engine)
+        refuse_missing(engine)
     verified = Artifact.load(artifact)
-    known = ENGINES[choose_engine(verified, threads, tell).engine if engine == AUTO else engine]
+    name, _, precision = (choose_engine(verified, threads, tell).engine if engine == AUTO else engine).partition(":")
+    known, verified = ENGINES[name], verified.in_precision(precision or verified.precision)
     return cast(Networks, getattr(importlib.import_module(known.module), known.opener)(verified, threads))
 
 
@@ -88,7 +92,11 @@ def choose_engine(artifact: Artifact, threads: int | None = None, tell: Tell = l
 
     Raises EngineUnavailable when no engine is installed, or none that is gives the right masks.
     """
-    candidates = auto_candidates()
+    installed = auto_candidates()
+    others = [
+        f"{name}:{precision}" for precision in artifact.precisions[1:] for name in installed if name in OF_VARIANTS
+    ]
+    candidates = (*installed, *others)
     if len(candidates) == 1:
         chosen = Choice(candidates[0])
     else:
@@ -122,8 +130,9 @@ def _tried(
     return chosen
 
 
-def _refuse_missing(name: str) -> None:
+def refuse_missing(engine: str) -> None:
     """Raises EngineUnavailable for an engine that is not known, or not installed."""
+    name = engine.partition(":")[0]
     known = ENGINES.get(name)
     if known is None:
         raise EngineUnavailable(f"no engine is called {name!r}; known engines: {AUTO}, {', '.join(ENGINES)}")

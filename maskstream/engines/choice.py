@@ -51,7 +51,7 @@ class Trial:
         """For a log line."""
         if self.error:
             return f"{self.engine} does not run ({self.error})"
-        told = f"{self.engine} {self.precision} {1000 * self.seconds:.0f} ms a step"
+        told = f"{self.engine.partition(':')[0]} {self.precision} {1000 * self.seconds:.0f} ms a step"
         return told if self.fit else f"{told}, left out: its masks differ (IoU {self.iou:.3f})"
 
 

@@ -1,8 +1,8 @@
 """The OpenVINO engine: the same ONNX graphs, compiled for the CPU it finds. An optional dependency.
 
-On a CPU with bfloat16 units the two encoders run in bfloat16, 3 to 5 times as fast; elsewhere bfloat16 is emulated and
-several times slower, so it is asked for only where OpenVINO lists it among what the device is good at. `segment` stays
-in float32 everywhere: its read-out subtracts large squares of positions, which bfloat16 does not survive.
+On a CPU with bfloat16 units everything is asked for in bfloat16, 3 to 5 times as fast; elsewhere bfloat16 is emulated
+and several times slower, so it is asked for only where OpenVINO lists it among what the device is good at. Layers that
+an int8 artifact has quantised run in int8 whatever is asked for, by VNNI or AMX units where there are any.
 """
 
 import sys
@@ -23,7 +23,6 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 
 DEVICE = "CPU"
-_BFLOAT16_GRAPHS = ("encode_frame", "encode_mask")
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
 
@@ -37,7 +36,9 @@ class OpenVinoNetworks:
         self.spec = artifact.spec
         core = openvino.Core()
         compiled = {name: _compile(core, artifact, name, threads or cores()) for name in GRAPHS}
-        self.precision = "+".join(sorted({_running_precision(model) for model in compiled.values()}))
+        running = "+".join(sorted({_running_precision(model) for model in compiled.values()}))
+        # The hint tells what is computed in where a graph does not say so itself; an int8 graph does.
+        self.precision = "int8" if artifact.precision == "int8" else running
         self._requests = {name: model.create_infer_request() for name, model in compiled.items()}
 
     def encode_frame(self, frame_BHW3: npt.NDArray[np.uint8]) -> FrameFeatures:
@@ -66,7 +67,7 @@ def open_networks(artifact: Artifact, threads: int | None) -> OpenVinoNetworks:
 
 def _compile(core: openvino.Core, artifact: Artifact, graph: str, threads: int) -> openvino.CompiledModel:
     able = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
-    precision = "bf16" if able and graph in _BFLOAT16_GRAPHS else "f32"
+    precision = "bf16" if able else "f32"
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,

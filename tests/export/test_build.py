@@ -101,7 +101,7 @@ def test_the_command_prints_the_parity_of_every_output(
     printed = capsys.readouterr().out
     for output in ("key", "context", "skip8", "skip4", "value", "decoded", "coarse"):
         assert f"  {output} " in printed
-    assert "mask IoU with torch along a clip: mean 1.0000" in printed
+    assert "fp32: mask IoU with torch along a clip: mean 1.0000" in printed
 
 
 def test_the_command_says_what_is_wrong_with_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_the_command_says_what_is_wrong_with_a_checkpoint(tmp_path: Path, capsys
     assert "none.pt: no such checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [["--precision", "int8"], ["--precision", "fp32,fp7"]])
+@pytest.mark.parametrize("flags", [["--precision", "int4"], ["--precision", "fp32,fp7"]])
 def test_what_is_not_built_is_refused(
     flags: list[str], small_checkpoint_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,14 @@ def test_auto_tries_what_is_installed_takes_one_says_why_and_remembers(
     assert again == [f"{told[1]} (timed at an earlier start; {tmp_path}/maskstream/engine_choice.json)"]
 
 
+def test_a_second_precision_is_named_after_a_colon(combined_artifact: Path) -> None:
+    second = engines.load_networks(combined_artifact, "onnxruntime:int8", threads=1)
+    assert (second.engine, second.precision) == ("onnxruntime", "int8")
+    assert engines.load_networks(combined_artifact, "onnxruntime", threads=1).precision == "fp32"
+    with pytest.raises(ArtifactError, match="holds fp32, int8 and no fp16"):
+        engines.load_networks(combined_artifact, "onnxruntime:fp16", threads=1)
+
+
 @pytest.fixture
 def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Trials without processes, OpenVINO the faster; the engines that were tried, in turn. Nothing is remembered."""
@@ -46,6 +54,11 @@ def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(engines, "run_trial", run_trial)
     return tried
+
+
+def test_auto_tries_each_engine_in_both_precisions_of_an_artifact(combined_artifact: Path, trials: list[str]) -> None:
+    engines.load_networks(combined_artifact, threads=1)
+    assert trials == ["onnxruntime", "openvino", "onnxruntime:int8", "openvino:int8"]
 
 
 def test_only_the_winner_is_opened_and_the_log_says_why(
