@@ -25,7 +25,7 @@ def import_tensorrt(flavour: str) -> Any:
     try:
         return importlib.import_module(flavour)
     except (ImportError, OSError) as error:
-        packages = "'maskstream[tensorrt]'" if flavour == FULL else "tensorrt-rtx cuda-bindings"
+        packages = "'maskstream[tensorrt]'" if flavour == FULL else "'maskstream[rtx]'"
         raise EngineUnavailable(f"{flavour} cannot be imported ({error}); pip install {packages}") from error
 
 

@@ -14,11 +14,8 @@ no object, so it needs no mask.
 # one that counts mass, of each object; R and S blocks by rows and columns, G of both together, Q positions in a block,
 # X candidates of a block in all slots
 
-from functools import cache
 from math import gcd
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -69,11 +66,13 @@ def _tokens_first(folded_BZThw: Tensor) -> Tensor:
 def _cell_table(cells_BOCThw: Tensor, held_BOT: Tensor, side: int) -> Tensor:
     """Mask cells of tokens, and 1 for each where the object is held -> [B, T, h, w, side * side * O * (cells + 1)]."""
     inner = round(cells_BOCThw.shape[2] ** 0.5) // side
+    places = cells_BOCThw.shape[3:]  # taken together: TensorRT has no more than eight axes
     # channels of a token are rows (fine row, row within), then columns (fine column, column within)
-    split = cells_BOCThw.float().unflatten(2, (side, inner, side, inner))
-    table = split.permute(0, 6, 7, 8, 2, 4, 1, 3, 5).flatten(7).flatten(4, 5)  # [B, T, h, w, side * side, O, cells]
-    held = held_BOT.float().transpose(1, 2)[:, :, None, None, None, :, None].expand(*table.shape[:6], 1)
-    return torch.cat((table, held), dim=6).flatten(4)
+    split = cells_BOCThw.float().flatten(3).unflatten(2, (side, inner, side, inner))
+    table = split.permute(0, 6, 2, 4, 1, 3, 5).flatten(5).flatten(2, 3)  # [B, T * h * w, side * side, O, cells]
+    held = held_BOT.float().transpose(1, 2)[:, :, None].expand(-1, -1, places[1] * places[2], -1).flatten(1, 2)
+    held = held[:, :, None, :, None].expand(-1, -1, side * side, -1, 1)
+    return torch.cat((table, held), dim=4).flatten(2).unflatten(1, places)
 
 
 def _blocks(x_BThwZ: Tensor, block: int) -> Tensor:
@@ -98,7 +97,7 @@ def _windows(x_BThwZ: Tensor, rows: int, columns: int, block: int, margin: int) 
 
 def _prior(trust_BT: Tensor, age_BT: Tensor, side: int, config: ModelConfig) -> Tensor:
     """The prior on motion and the slots' trust [B, Q, X], as exponents."""
-    square_QYS = torch.from_numpy(_squares(side)).to(age_BT.device)
+    square_QYS = _squares(side, age_BT)
     bound_BT = tightness(age_BT, config, FINE_STRIDE)
     exponent = log_trust(trust_BT, config.fine_temperature)[:, None, None, :, None] - (
         square_QYS[None, :, :, None] * bound_BT[:, None, None, :, None]
@@ -106,21 +105,20 @@ def _prior(trust_BT: Tensor, age_BT: Tensor, side: int, config: ModelConfig) -> 
     return exponent.flatten(2)
 
 
-@cache
-def _squares(side: int) -> npt.NDArray[np.float32]:
-    """Squared distance in fine positions from each position of a block to each of its window [Q, parts, tokens]."""
+def _squares(side: int, like: Tensor) -> Tensor:
+    """Squared distance in fine positions from each position of a block to each of its window [Q, parts, X / parts]."""
     block, margin = BLOCK // side, MARGIN // side
-    within = _places(side)
-    query_Q2 = (_places(block)[:, None] * side + within).reshape(-1, 2)
     step = gcd(block, 2 * margin)
-    token_YN2 = _places((block + 2 * margin) // step)[:, None] * step + _places(step)
-    key_YN2 = ((token_YN2 - margin)[:, :, None] * side + within).reshape(len(token_YN2), -1, 2)
-    return ((query_Q2[:, None, None] - key_YN2) ** 2).sum(axis=3).astype(np.float32)
-
-
-def _places(side: int) -> npt.NDArray[np.intp]:
-    """Rows and columns [side * side, 2] of a square."""
-    return np.stack(np.unravel_index(np.arange(side * side), (side, side)), axis=1)
+    parts = (block + 2 * margin) // step
+    token, within, part, piece = (torch.arange(size, device=like.device).float() for size in (block, side, parts, step))
+    query = token[:, None] * side + within  # along one axis, by token and position within
+    key = (part[:, None, None] * step + piece[:, None] - margin) * side + within  # by part, token and position within
+    query_y = query[:, None, :, None].expand(block, block, side, side).flatten()
+    query_x = query[None, :, None, :].expand(block, block, side, side).flatten()
+    key_y = key[:, None, :, None, :, None].expand(parts, parts, step, step, side, side).flatten()
+    key_x = key[None, :, None, :, None, :].expand(parts, parts, step, step, side, side).flatten()
+    down, across = query_y[:, None] - key_y, query_x[:, None] - key_x
+    return (down * down + across * across).unflatten(1, (parts * parts, -1))
 
 
 def _unblocked(
@@ -129,9 +127,8 @@ def _unblocked(
     """Masks [B, O, h * side * inner, w * side * inner] and mass [B, O, h * side, w * side], what is beyond cut off."""
     rows, columns = blocks
     block = BLOCK // side
-    split = found_BGQC.unflatten(3, (objects, -1)).unflatten(2, (block, block, side, side))
-    ordered = split.unflatten(1, (rows, columns)).permute(0, 7, 8, 1, 3, 5, 2, 4, 6)
-    merged = ordered.flatten(6, 8).flatten(3, 5)  # [B, O, cells + 1, H, W]
+    split = found_BGQC.unflatten(2, (block, block, side, side)).unflatten(1, (rows, columns))
+    merged = split.permute(0, 7, 1, 3, 5, 2, 4, 6).flatten(5).flatten(2, 4).unflatten(1, (objects, -1))
     merged = merged[:, :, :, : size[0] * side, : size[1] * side]
     inner = round((merged.shape[2] - 1) ** 0.5)
     mask = torch.nn.functional.pixel_shuffle(merged[:, :, :-1].flatten(0, 1), inner)

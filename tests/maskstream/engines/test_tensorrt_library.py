@@ -14,7 +14,7 @@ from maskstream.errors import EngineUnavailable
 
 @pytest.mark.parametrize(
     ("flavour", "packages"),
-    [("tensorrt", r"'maskstream\[tensorrt\]'"), ("tensorrt_rtx", "tensorrt-rtx cuda-bindings")],
+    [("tensorrt", r"'maskstream\[tensorrt\]'"), ("tensorrt_rtx", r"'maskstream\[rtx\]'")],
 )
 def test_a_library_that_is_not_installed_names_what_to_install(
     flavour: str, packages: str, monkeypatch: pytest.MonkeyPatch
