@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from maskstream.artifact import Artifact
+from maskstream.engines.cache_folder import cache_folder
 from maskstream.engines.choice import Choice, Trial
 from maskstream.engines.cuda_runtime import driver_version
 from maskstream.engines.graph_inputs import cores
@@ -42,13 +43,9 @@ def circumstances(artifact: Artifact, candidates: Sequence[str], threads: int | 
 
 
 def cache_file() -> Path | None:
-    """Under XDG_CACHE_HOME, else ~/.cache; None for a user without a home."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    try:
-        folder = given if given.is_absolute() else Path("~/.cache").expanduser()
-    except RuntimeError:
-        return None
-    return folder / "maskstream" / "engine_choice.json"
+    """None for a user without a home."""
+    folder = cache_folder()
+    return folder / "engine_choice.json" if folder else None
 
 
 def remembered(under: Circumstances) -> Choice | None:

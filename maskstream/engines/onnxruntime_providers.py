@@ -9,12 +9,12 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnxruntime
 
+from maskstream.engines.cache_folder import cache_folder
 from maskstream.errors import ArtifactError, EngineUnavailable
 
 TENSORRT_MAJOR = 10  # that ONNX Runtime's TensorRT provider is linked to
@@ -70,9 +70,11 @@ def tensorrt(precision: str, cache: Path) -> Provider:
 
 
 def engine_cache(version: str) -> Path:
-    """Where engines of an artifact of this content are kept: under XDG_CACHE_HOME, else ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "maskstream" / "onnxruntime_tensorrt" / version
+    """Where engines of an artifact of this content are kept. Raises EngineUnavailable for a user without a home."""
+    folder = cache_folder()
+    if folder is None:
+        raise EngineUnavailable("no home to keep TensorRT's engines in; set XDG_CACHE_HOME to a folder")
+    return folder / "onnxruntime_tensorrt" / version
 
 
 def prepare(provider: Provider) -> None:

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from maskstream.model.segmenter import Segmenter
+from maskstream.model.segmenter import Features, Segmenter
 from train.clips import Clip
 from train.clustering import DOUBT, IGNORE, PseudoWindow
 from train.mask_learning import (
     MaskBatch,
     MaskSettings,
     _cross_entropy,
+    _Memory,
     _pick_objects,
     _soft_labels,
     _targets,
@@ -167,3 +168,15 @@ def test_mask_learning_learns(clips: list[Clip], windows: list[PseudoWindow]) ->
         optimizer.step()
         totals.append(float(total.detach()))
     assert totals[-1] < 0.67 * totals[0]
+
+
+def test_memory_holds_nothing_of_an_object_that_is_absent() -> None:
+    """As a bank does: the read-out divides by what holds the object, and adds all that is there."""
+    segmenter = Segmenter(tiny().model).eval()
+    frames = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    features = Features(*(part[None] for part in segmenter.encode_frame(frames)))
+    present_BO = torch.tensor([[True, False]])
+    memory = _Memory(segmenter, features, torch.rand(1, 2, 16, 16), present_BO)
+    memory.append(1, torch.rand(1, 2, 16, 16), ~present_BO)
+    _, value_BOVTN, valid_BOT, _ = memory.view(torch.tensor([[0.0, 1.0]]), 1)
+    assert torch.equal(value_BOVTN.abs().sum(dim=(2, 4)) > 0, valid_BOT > 0)
