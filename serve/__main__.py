@@ -21,7 +21,7 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from maskstream.errors import MaskstreamError
 from serve.config import ServeConfig, load_config
 from serve.http_endpoint import split_address
-from serve.service import Server, build_server
+from serve.server import Server, build_server
 
 log = logging.getLogger("serve")
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from maskstream.errors import MaskstreamError
 
 T = TypeVar("T")
+MAY_BE_ZERO = ("max_streams_per_client", "max_prompts_per_second")  # which means no limit
 
 
 class ConfigError(MaskstreamError):
@@ -37,6 +38,9 @@ class Limits:
     max_in_flight: int = 8
     max_message_mib: int = 32  # the largest raw frame fits
     idle_timeout_seconds: float = 60.0
+    max_streams_per_client: int = 0  # 0: as many as the server has slots
+    max_prompts_per_second: int = 100  # objects prompted or removed, per stream, on average; 0: no limit
+    max_snapshot_mib: int = 24  # must fit a message; snapshots are off without `snapshot_key`
 
     @property
     def max_message_bytes(self) -> int:
@@ -55,6 +59,7 @@ class ServeConfig:
     listen: str = "127.0.0.1:50051"  # gRPC, without TLS: reachable from this machine alone unless told otherwise
     http: str = "127.0.0.1:9464"  # /metrics /livez /readyz
     max_streams: int = 8
+    max_batch: int = 0  # frames of different streams in one run of the networks; 0: what measures best at the start
     bank_mib: int = 1024  # of all streams' memory banks together
     decode_threads: int = 2
     default_max_in_flight: int = 4
@@ -63,6 +68,7 @@ class ServeConfig:
     warm_up_height: int = 480
     warm_up_width: int = 854
     reflection: bool = False
+    snapshot_key: Path | None = None  # file with the secret that signs snapshots, the same on all replicas; None: off
     small_window: bool = False  # hold back at most 64 KiB a stream in the transport: for a LAN, slow over a WAN
     limits: Limits = field(default_factory=Limits)
 
@@ -79,8 +85,9 @@ def load_config(file: Path | None, flags: Mapping[str, Any]) -> ServeConfig:
     limits = values.pop("limits", {})
     if not isinstance(limits, Mapping):
         raise ConfigError("`limits` is a table: [limits]")
-    if isinstance(values.get("artifact"), str):
-        values["artifact"] = Path(values["artifact"])
+    for name in ("artifact", "snapshot_key"):
+        if isinstance(values.get(name), str):
+            values[name] = Path(values[name])
     config = dataclasses.replace(_build(ServeConfig, values), limits=_build(Limits, limits))
     _check(config)
     return config
@@ -101,7 +108,8 @@ def _build(kind: type[T], values: Mapping[str, Any]) -> T:
 
 def _check(config: ServeConfig) -> None:
     positive = ("max_streams", "bank_mib", "decode_threads", "default_max_in_flight", "grace_seconds")
-    for owner, names in ((config, positive), (config.limits, [f.name for f in dataclasses.fields(Limits)])):
+    limits = [f.name for f in dataclasses.fields(Limits) if f.name not in MAY_BE_ZERO]
+    for owner, names in ((config, positive), (config.limits, limits)):
         for name in names:
             if getattr(owner, name) <= 0:
                 raise ConfigError(f"{name} must be more than 0, got {getattr(owner, name)}")

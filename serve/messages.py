@@ -45,6 +45,8 @@ class OpenRequest:
     output_size: tuple[int, int] | None  # height, width
     wants_stats: bool
     wants_timings: bool
+    initial_credit: int = 0  # results that may be sent before more is granted; 0: no credit is kept
+    resume_state: bytes = b""  # a sealed snapshot
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,11 @@ class CloseRequest(Request):
 
 
 @dataclass(kw_only=True, eq=False)
+class SnapshotRequest(Request):
+    """The stream's state is wanted, as all requests before this one have left it."""
+
+
+@dataclass(kw_only=True, eq=False)
 class RefusedRequest(Request):
     """Something that cannot be done, answered in its place in the order."""
 
@@ -170,6 +177,15 @@ class Dropped:
 
 
 @dataclass(frozen=True)
+class Snapshotted:
+    """The stream's state, sealed for the wire."""
+
+    seq: int
+    state: bytes
+    model_version: str
+
+
+@dataclass(frozen=True)
 class DrainNotice:
     """The server is going away within these seconds."""
 
@@ -193,4 +209,4 @@ class Closed:
     counts: FrameCounts
 
 
-Answer = Answered | Acked | Refused | Dropped | DrainNotice | Closed
+Answer = Answered | Acked | Refused | Dropped | Snapshotted | DrainNotice | Closed

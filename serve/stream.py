@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import grpc
 
 from maskstream.v1 import maskstream_pb2 as pb
-from serve import codec
+from serve import answer_codec, request_codec
 from serve.config import Limits
 from serve.errors import Draining, IdleTimeout, OutOfOrder, StreamEnded
 from serve.messages import (
@@ -112,7 +112,7 @@ class Stream:
             self._accept(message)
 
     def _accept(self, message: pb.PropagateRequest) -> None:
-        request = codec.parse_request(message, self._limits, self._opened.delivery)
+        request = request_codec.parse_request(message, self._limits, self._opened.delivery)
         is_frame = isinstance(request, FrameRequest) or (isinstance(request, RefusedRequest) and request.is_frame)
         self._session.counts.received += is_frame
         if request.seq <= self._last_seq:
@@ -159,7 +159,7 @@ class Stream:
             if isinstance(answer, Answered):
                 await self._write_result(context, answer)
             else:
-                await context.write(codec.encode_answer(answer))
+                await context.write(answer_codec.encode_answer(answer))
             self._active, self._writing_since = time.perf_counter(), None
             if request is not None:
                 self._session.queue.answered(request)
@@ -169,7 +169,7 @@ class Stream:
 
     async def _write_result(self, context: Context, answer: Answered) -> None:
         dropped, self._dropped_since_last = self._dropped_since_last, 0
-        result = await self._loop.run_in_executor(self._pool, codec.encode_result, answer, self._opened, dropped)
+        result = await self._loop.run_in_executor(self._pool, answer_codec.encode_result, answer, self._opened, dropped)
         await context.write(result.response)
         seconds = {**answer.seconds, "encode": result.encode_seconds, "total": result.total_seconds}
         captured = answer.request.capture_time

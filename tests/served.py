@@ -22,7 +22,7 @@ from maskstream import wire
 from maskstream.v1 import maskstream_pb2 as pb
 from maskstream.v1 import maskstream_pb2_grpc as pb_grpc
 from serve.config import Limits, ServeConfig
-from serve.service import Server, build_server
+from serve.server import Server, build_server
 
 SIZE = (64, 96)  # height, width of most frames here
 TIMEOUT = 30  # seconds; reached by no test that passes

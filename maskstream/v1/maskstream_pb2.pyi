@@ -100,7 +100,7 @@ class PropagateResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., result: _Optional[_Union[FrameResult, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., dropped: _Optional[_Union[Dropped, _Mapping]] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotData, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("session_id", "model", "delivery", "max_in_flight", "max_frame_age", "output", "memory", "resume_state", "idle_timeout")
+    __slots__ = ("session_id", "model", "delivery", "max_in_flight", "max_frame_age", "output", "memory", "resume_state", "idle_timeout", "initial_credit")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DELIVERY_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,7 @@ class Open(_message.Message):
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     RESUME_STATE_FIELD_NUMBER: _ClassVar[int]
     IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_CREDIT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     model: str
     delivery: DeliveryPolicy
@@ -119,7 +120,8 @@ class Open(_message.Message):
     memory: MemoryOptions
     resume_state: bytes
     idle_timeout: _duration_pb2.Duration
-    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[str] = ..., delivery: _Optional[_Union[DeliveryPolicy, str]] = ..., max_in_flight: _Optional[int] = ..., max_frame_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., memory: _Optional[_Union[MemoryOptions, _Mapping]] = ..., resume_state: _Optional[bytes] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    initial_credit: int
+    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[str] = ..., delivery: _Optional[_Union[DeliveryPolicy, str]] = ..., max_in_flight: _Optional[int] = ..., max_frame_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., output: _Optional[_Union[OutputOptions, _Mapping]] = ..., memory: _Optional[_Union[MemoryOptions, _Mapping]] = ..., resume_state: _Optional[bytes] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., initial_credit: _Optional[int] = ...) -> None: ...
 
 class OutputOptions(_message.Message):
     __slots__ = ("encoding", "width", "height", "per_object_stats", "timings")
@@ -262,20 +264,26 @@ class Opened(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., max_in_flight: _Optional[int] = ..., max_memory_frames: _Optional[int] = ..., resumed: _Optional[bool] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., memory_every: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_width", "max_height", "max_objects", "max_message_bytes", "idle_timeout", "max_in_flight")
+    __slots__ = ("max_width", "max_height", "max_objects", "max_message_bytes", "idle_timeout", "max_in_flight", "max_streams_per_client", "max_prompts_per_second", "max_snapshot_bytes")
     MAX_WIDTH_FIELD_NUMBER: _ClassVar[int]
     MAX_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     MAX_OBJECTS_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAMS_PER_CLIENT_FIELD_NUMBER: _ClassVar[int]
+    MAX_PROMPTS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    MAX_SNAPSHOT_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_width: int
     max_height: int
     max_objects: int
     max_message_bytes: int
     idle_timeout: _duration_pb2.Duration
     max_in_flight: int
-    def __init__(self, max_width: _Optional[int] = ..., max_height: _Optional[int] = ..., max_objects: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_in_flight: _Optional[int] = ...) -> None: ...
+    max_streams_per_client: int
+    max_prompts_per_second: int
+    max_snapshot_bytes: int
+    def __init__(self, max_width: _Optional[int] = ..., max_height: _Optional[int] = ..., max_objects: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_in_flight: _Optional[int] = ..., max_streams_per_client: _Optional[int] = ..., max_prompts_per_second: _Optional[int] = ..., max_snapshot_bytes: _Optional[int] = ...) -> None: ...
 
 class FrameResult(_message.Message):
     __slots__ = ("seq", "pts", "label_map", "objects", "timings", "memory_frames", "dropped_since_last")
@@ -324,7 +332,7 @@ class BoundingBox(_message.Message):
     def __init__(self, x: _Optional[int] = ..., y: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
 
 class Timings(_message.Message):
-    __slots__ = ("queue", "decode", "resize", "encode_frame", "segment", "encode_mask", "finish", "encode", "total")
+    __slots__ = ("queue", "decode", "resize", "encode_frame", "segment", "encode_mask", "finish", "encode", "total", "batch_size")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     DECODE_FIELD_NUMBER: _ClassVar[int]
     RESIZE_FIELD_NUMBER: _ClassVar[int]
@@ -334,6 +342,7 @@ class Timings(_message.Message):
     FINISH_FIELD_NUMBER: _ClassVar[int]
     ENCODE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     queue: _duration_pb2.Duration
     decode: _duration_pb2.Duration
     resize: _duration_pb2.Duration
@@ -343,7 +352,8 @@ class Timings(_message.Message):
     finish: _duration_pb2.Duration
     encode: _duration_pb2.Duration
     total: _duration_pb2.Duration
-    def __init__(self, queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resize: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode_frame: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., segment: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode_mask: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., finish: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., total: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    batch_size: int
+    def __init__(self, queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resize: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode_frame: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., segment: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode_mask: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., finish: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., total: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., batch_size: _Optional[int] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("seq",)
@@ -382,12 +392,10 @@ class SnapshotData(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., state: _Optional[bytes] = ..., model_version: _Optional[str] = ...) -> None: ...
 
 class Draining(_message.Message):
-    __slots__ = ("grace", "state")
+    __slots__ = ("grace",)
     GRACE_FIELD_NUMBER: _ClassVar[int]
-    STATE_FIELD_NUMBER: _ClassVar[int]
     grace: _duration_pb2.Duration
-    state: bytes
-    def __init__(self, grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., state: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Closed(_message.Message):
     __slots__ = ("frames_in", "frames_answered", "frames_dropped", "frames_refused")
@@ -406,7 +414,7 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("server_version", "model", "model_version", "backend", "precision", "limits", "active_streams", "max_streams", "encodings")
+    __slots__ = ("server_version", "model", "model_version", "backend", "precision", "limits", "active_streams", "max_streams", "encodings", "engine_busy_ratio")
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -416,6 +424,7 @@ class GetServerInfoResponse(_message.Message):
     ACTIVE_STREAMS_FIELD_NUMBER: _ClassVar[int]
     MAX_STREAMS_FIELD_NUMBER: _ClassVar[int]
     ENCODINGS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_BUSY_RATIO_FIELD_NUMBER: _ClassVar[int]
     server_version: str
     model: str
     model_version: str
@@ -425,4 +434,5 @@ class GetServerInfoResponse(_message.Message):
     active_streams: int
     max_streams: int
     encodings: _containers.RepeatedScalarFieldContainer[MaskEncoding]
-    def __init__(self, server_version: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., backend: _Optional[str] = ..., precision: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., active_streams: _Optional[int] = ..., max_streams: _Optional[int] = ..., encodings: _Optional[_Iterable[_Union[MaskEncoding, str]]] = ...) -> None: ...
+    engine_busy_ratio: float
+    def __init__(self, server_version: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., backend: _Optional[str] = ..., precision: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., active_streams: _Optional[int] = ..., max_streams: _Optional[int] = ..., encodings: _Optional[_Iterable[_Union[MaskEncoding, str]]] = ..., engine_busy_ratio: _Optional[float] = ...) -> None: ...

@@ -87,7 +87,6 @@ def test_a_stream_without_any_request_is_told_to_open(running):
         (pb.Open(output=pb.OutputOptions(encoding=3)), "open.output.encoding"),
         (pb.Open(output=pb.OutputOptions(width=100)), "open.output"),
         (pb.Open(output=pb.OutputOptions(width=100_000, height=100_000)), "open.output"),
-        (pb.Open(resume_state=b"x"), "open.resume_state"),
         (pb.Open(idle_timeout=Duration(seconds=-1)), "open.idle_timeout"),
         (pb.Open(max_frame_age=Duration()), "open.max_frame_age"),
     ],
@@ -306,9 +305,7 @@ def test_a_seq_that_does_not_increase_is_refused_and_has_no_effect(running):
     assert_shows(stream.receive("result"), {1: A})
 
 
-@pytest.mark.parametrize(
-    "kind", [{"snapshot": pb.Snapshot()}, {"credit": pb.Credit(results=2)}, {"open": pb.Open()}, {}]
-)
+@pytest.mark.parametrize("kind", [{"open": pb.Open()}, {}])
 def test_what_this_version_does_not_serve_is_told(running, kind):
     stream = running.stream()
     stream.send(**kind)

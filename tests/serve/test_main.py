@@ -14,14 +14,14 @@ from served import TIMEOUT, picture, square
 from maskstream.client import MaskStreamClient, Prompt
 from serve import __main__ as program
 from serve.__main__ import build_parser, main
-from serve.service import build_server
+from serve.server import build_server
 
 FAKE_SERVER = """
 import sys
 from fakes import FakeNetworks
 from prometheus_client import CollectorRegistry
 import serve.__main__ as program
-from serve.service import build_server
+from serve.server import build_server
 program.load_server = lambda config: build_server(FakeNetworks(), config, CollectorRegistry(), "abc", "1.2")
 sys.exit(program.main(sys.argv[1:]))
 """
