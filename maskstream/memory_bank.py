@@ -8,14 +8,15 @@ taken from a `BlockPool` and refused when the pool is empty, so the process is b
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
-from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 
-from maskstream.errors import MemoryExhausted
+from maskstream.block_pool import Pool
 from maskstream.networks import F32, MemoryView, NetworkSpec
+from maskstream.tracker_state import BankState
 
 # Of the newest frame, until it is kept in the ring. It is the likest and the most drifted: with the trust of the others
 # it would outweigh them all and pass its errors on.
@@ -50,7 +51,19 @@ class SlotPolicy:
         self.role = [Role.EMPTY] * self.capacity
         self.frame_index = [-1] * self.capacity
         self.evictions: Counter[str] = Counter()
-        self._last_kept = -1
+        self.last_kept = -1
+
+    def restore(self, roles: Sequence[str], frame_indices: Sequence[int], last_kept: int) -> None:
+        """Go on from the slots of another policy. Raises ValueError for what is no state of one like this."""
+        held = [index for index in frame_indices if index >= 0]
+        sound = len(roles) == len(frame_indices) == self.capacity and len(held) == len(set(held))
+        counts = Counter(roles)
+        sound = sound and all((role == Role.EMPTY) == (i < 0) for role, i in zip(roles, frame_indices, strict=True))
+        sound = sound and counts[Role.PERMANENT] <= self.permanent and counts[Role.LAST] <= 1
+        sound = sound and bool(counts[Role.LAST] or counts[Role.EMPTY])  # the next frame has a place
+        if not sound or not set(roles) <= set(Role):
+            raise ValueError(f"no bank of {self.capacity} slots has the roles {list(roles)} for {list(frame_indices)}")
+        self.role, self.frame_index, self.last_kept = [Role(role) for role in roles], list(frame_indices), last_kept
 
     def choose(self, frame_index: int, prompted: bool) -> int:
         """Slot for this frame; marks it taken. Evictions are counted by the role that lost its slot."""
@@ -72,46 +85,15 @@ class SlotPolicy:
         last = self._slots(Role.LAST)
         if not last:
             return self._slots(Role.EMPTY)[0]
-        if self.recent == 0 or self.frame_index[last[0]] - self._last_kept < self.memory_stride:
+        if self.recent == 0 or self.frame_index[last[0]] - self.last_kept < self.memory_stride:
             return last[0]
-        self._last_kept = self.frame_index[last[0]]
+        self.last_kept = self.frame_index[last[0]]
         self.role[last[0]] = Role.RECENT
         return (self._slots(Role.EMPTY) or self._slots(Role.RECENT))[0]
 
     def _slots(self, role: Role) -> list[int]:
         """Slots of one role, oldest frame first."""
         return sorted((s for s in range(self.capacity) if self.role[s] is role), key=lambda s: self.frame_index[s])
-
-
-class BlockPool:
-    """The process-wide bound on bank memory: bytes are granted whole or refused, never swapped or grown."""
-
-    def __init__(self, total_bytes: int) -> None:
-        self.total_bytes = total_bytes
-        self._used_bytes = 0
-        self._lock = Lock()
-
-    @property
-    def used_bytes(self) -> int:
-        """Bytes granted and not given back."""
-        return self._used_bytes
-
-    def take(self, num_bytes: int) -> None:
-        """Reserve, or raise MemoryExhausted and reserve nothing."""
-        with self._lock:
-            if self._used_bytes + num_bytes > self.total_bytes:
-                free = self.total_bytes - self._used_bytes
-                raise MemoryExhausted(
-                    f"the memory bank needs {num_bytes / 2**20:.1f} MiB more and {free / 2**20:.1f} MiB are free; "
-                    "close a stream, remove an object, or start the server with a larger bank budget"
-                )
-            self._used_bytes += num_bytes
-
-    def give(self, num_bytes: int) -> None:
-        """Return what `take` granted."""
-        with self._lock:
-            self._used_bytes -= num_bytes
-            assert self._used_bytes >= 0, "more bank memory given back than taken"
 
 
 class MemoryBank:
@@ -123,15 +105,12 @@ class MemoryBank:
 
     # O object rows, T slots, N tokens, K key channels, V value channels
 
-    def __init__(self, spec: NetworkSpec, tokens: int, pool: BlockPool, permanent: int = 2) -> None:
+    def __init__(self, spec: NetworkSpec, tokens: int, pool: Pool, permanent: int = 2) -> None:
         recent = spec.capacity - permanent - 1
         self.policy = SlotPolicy(permanent, recent, spec.memory_stride)
         self._spec, self._tokens, self._pool = spec, tokens, pool
-        self._key_bytes = 4 * spec.capacity * spec.key_channels * tokens
-        self._row_bytes = 4 * spec.capacity * spec.value_channels * tokens
-        pool.take(self._key_bytes)
-        self._key_KTN = np.zeros((spec.key_channels, spec.capacity, tokens), np.float32)
-        self._value_OVTN = np.zeros((0, spec.value_channels, spec.capacity, tokens), np.float32)
+        self._key_KTN = pool.take((spec.key_channels, spec.capacity, tokens))
+        self._value_OVTN = _nothing(spec, tokens)
         self._valid_OT = np.zeros((0, spec.capacity), np.float32)
         self.rows = 0
 
@@ -142,8 +121,8 @@ class MemoryBank:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes this bank holds of its pool."""
-        return self._key_bytes + self._row_bytes * len(self._value_OVTN) if self._key_bytes else 0
+        """Bytes of keys and values; its pool counts in blocks."""
+        return self._key_KTN.nbytes + self._value_OVTN.nbytes
 
     def add_row(self) -> int:
         """Row of a new object, empty in every slot. Raises MemoryExhausted, leaving the bank as it was."""
@@ -178,24 +157,47 @@ class MemoryBank:
         valid_OT = self._valid_OT[: self.rows] * trust_T
         return MemoryView(self._key_KTN[None], self._value_OVTN[None, : self.rows], valid_OT[None], age[None])
 
-    def clear(self) -> None:
-        """Forget every frame and object; the key block stays reserved, value rows are returned."""
-        self._pool.give(self._row_bytes * len(self._value_OVTN))
-        self._value_OVTN, self._valid_OT = self._value_OVTN[:0].copy(), self._valid_OT[:0].copy()
-        self._key_KTN[:] = 0
-        self.rows = 0
-        self.policy.clear()
+    def state(self) -> BankState:
+        """A copy of everything."""
+        policy = self.policy
+        return BankState(
+            roles=tuple(role.value for role in policy.role),
+            frame_indices=tuple(policy.frame_index),
+            last_kept=policy.last_kept,
+            key=self._key_KTN.copy(),
+            value=self._value_OVTN[: self.rows].copy(),
+            valid=self._valid_OT[: self.rows].copy(),
+        )
+
+    def restore(self, state: BankState) -> None:
+        """Become what `state` says; for a bank that holds nothing yet. Raises MemoryExhausted.
+
+        Raises ValueError for a state that cannot be of this bank: other shapes, or roles no policy gives.
+        """
+        if state.key.shape != self._key_KTN.shape or state.value.shape[1:] != self._value_OVTN.shape[1:]:
+            raise ValueError(f"keys {state.key.shape} and values {state.value.shape} are of other networks or sizes")
+        self.policy.restore(state.roles, state.frame_indices, state.last_kept)
+        self._key_KTN[:] = state.key
+        for _ in state.value:
+            self.add_row()
+        self._value_OVTN[: self.rows] = state.value
+        self._valid_OT[: self.rows] = state.valid
 
     def close(self) -> None:
         """Return all memory to the pool. Safe to call twice."""
-        self._pool.give(self.num_bytes)
-        self._value_OVTN, self._valid_OT = self._value_OVTN[:0].copy(), self._valid_OT[:0].copy()
-        self._key_KTN = self._key_KTN[:0].copy()
-        self._key_bytes = self.rows = 0
+        for array in (self._key_KTN, self._value_OVTN):
+            self._pool.give(array)
+        self._key_KTN, self._value_OVTN = self._key_KTN[:0].copy(), _nothing(self._spec, self._tokens)
+        self._valid_OT = self._valid_OT[:0].copy()
+        self.rows = 0
 
     def _grow(self, rows: int) -> None:
-        self._pool.take(self._row_bytes * (rows - len(self._value_OVTN)))
-        value = np.zeros((rows, *self._value_OVTN.shape[1:]), np.float32)
+        value = self._pool.take((rows, *self._value_OVTN.shape[1:]))
         valid = np.zeros((rows, self._spec.capacity), np.float32)
         value[: self.rows], valid[: self.rows] = self._value_OVTN[: self.rows], self._valid_OT[: self.rows]
+        self._pool.give(self._value_OVTN)
         self._value_OVTN, self._valid_OT = value, valid
+
+
+def _nothing(spec: NetworkSpec, tokens: int) -> F32:
+    return np.zeros((0, spec.value_channels, spec.capacity, tokens), np.float32)

@@ -15,8 +15,11 @@ import numpy.typing as npt
 
 from maskstream import masks
 from maskstream.errors import InvalidFrame, InvalidPrompt, MemoryExhausted, NoObjects, SizeChanged
-from maskstream.memory_bank import BlockPool, MemoryBank
+from maskstream.block_pool import Heap, Pool
+from maskstream.memory_bank import MemoryBank
+from maskstream.network_calls import EncodeFrame, EncodeMask, Segment, Step, run_alone
 from maskstream.networks import F32, FrameFeatures, Networks, SoftMasks
+from maskstream.tracker_state import TrackerState
 
 Frame = npt.NDArray[np.uint8]  # [H, W, 3] RGB
 
@@ -75,12 +78,10 @@ class Tracker:
 
     STAGES = ("resize", "encode_frame", "segment", "encode_mask", "finish")
 
-    def __init__(
-        self, networks: Networks, settings: TrackerSettings | None = None, pool: BlockPool | None = None
-    ) -> None:
+    def __init__(self, networks: Networks, settings: TrackerSettings | None = None, pool: Pool | None = None) -> None:
         self._networks = networks
         self._settings = settings or TrackerSettings()
-        self._pool = pool or BlockPool(2**62)
+        self._pool = pool or Heap()
         self._bank: MemoryBank | None = None
         self._object_ids: list[int] = []  # position = object slot = bank row
         self._frame_size: tuple[int, int] | None = None
@@ -113,21 +114,25 @@ class Tracker:
 
         Raises InvalidFrame, SizeChanged, InvalidPrompt, NoObjects or MemoryExhausted; the stream is then as before.
         """
+        return run_alone(self.stepping(frame, prompts), self._networks)
+
+    def stepping(self, frame: Frame, prompts: Sequence[Prompt] = ()) -> Step[Segmentation]:
+        """`step` for who runs the networks for several trackers at once: see maskstream.network_calls."""
         self._check(frame, prompts)
         clock = _StageClock()
-        resized = masks.resize_frame(frame, self._working_size(frame))
+        resized = masks.resize_frame(frame, self._working_size((frame.shape[0], frame.shape[1])))
         clock.stop("resize")
-        features = self._networks.encode_frame(resized[None])
+        features: FrameFeatures = yield EncodeFrame(resized[None])
         clock.stop("encode_frame")
-        bank = self._bank or self._new_bank(features)
+        bank = self._bank or self._new_bank(features.key.shape[2] * features.key.shape[3])
         frame_index = self._frame_index + 1
-        read = self._read(features, bank, frame_index)
+        read = yield from self._read(features, bank, frame_index)
         clock.stop("segment")
         if prompts:
             read = self._prompt(prompts, read, bank)
         self._bank, self._frame_index, self._frame_size = bank, frame_index, (frame.shape[0], frame.shape[1])
         if np.isfinite(read.decoded).all() and np.isfinite(features.key).all():
-            self._store(features, read, {prompt.object_id for prompt in prompts})
+            yield from self._store(features, read, {prompt.object_id for prompt in prompts})
         else:
             read = self._coast(read)
         clock.stop("encode_mask")
@@ -150,6 +155,33 @@ class Tracker:
         """Forget all objects, all memory and the frame size; the stream may go on with any frame."""
         self.close()
         self._object_ids, self._soft, self._frame_size = [], None, None
+
+    def state(self) -> TrackerState | None:
+        """A copy of all that the next step needs; None before the first frame."""
+        if self._bank is None or self._soft is None or self._frame_size is None:
+            return None
+        return TrackerState(self._frame_size, self._frame_index, self.object_ids, self._soft.copy(), self._bank.state())
+
+    def restore(self, state: TrackerState) -> None:
+        """Go on after the last frame of the tracker that `state` was taken of; for one that has seen no frame.
+
+        Raises ValueError for a state of other networks, MemoryExhausted when the pool has no room for it.
+        """
+        assert self._bank is None, "a state is restored before the first frame"
+        spec = self._networks.spec
+        height, width = self._working_size(state.frame_size)
+        soft_size = (height // spec.mask_stride, width // spec.mask_stride)
+        objects = len(state.object_ids)
+        if state.soft.shape != (objects, *soft_size) or len(state.bank.value) != objects:
+            raise ValueError(f"masks {state.soft.shape} do not fit {objects} objects at {soft_size}")
+        bank = self._new_bank((height // spec.stride) * (width // spec.stride))
+        try:
+            bank.restore(state.bank)
+        except Exception:
+            bank.close()
+            raise
+        self._bank, self._soft, self._object_ids = bank, state.soft.copy(), list(state.object_ids)
+        self._frame_size, self._frame_index = state.frame_size, state.frame_index
 
     def close(self) -> None:
         """Return the bank's memory. The tracker can be used again, as after `reset`."""
@@ -185,18 +217,19 @@ class Tracker:
         if not prompt.mask.any():
             raise InvalidPrompt(f"the mask of object {prompt.object_id} is empty: it prompts no object")
 
-    def _working_size(self, frame: Frame) -> tuple[int, int]:
+    def _working_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
         spec = self._networks.spec
         short_side = self._settings.short_side or spec.short_side
-        return masks.working_size(frame.shape[0], frame.shape[1], short_side, spec.stride, 4 * short_side)
+        return masks.working_size(*frame_size, short_side, spec.stride, 4 * short_side)
 
-    def _new_bank(self, features: FrameFeatures) -> MemoryBank:
-        tokens = features.key.shape[2] * features.key.shape[3]
+    def _new_bank(self, tokens: int) -> MemoryBank:
         return MemoryBank(self._networks.spec, tokens, self._pool, self._settings.permanent_slots)
 
-    def _read(self, features: FrameFeatures, bank: MemoryBank, frame_index: int) -> SoftMasks:
+    @staticmethod
+    def _read(features: FrameFeatures, bank: MemoryBank, frame_index: int) -> Step[SoftMasks]:
         if bank.rows:
-            return self._networks.segment(features, bank.view(frame_index))
+            read: SoftMasks = yield Segment(features, bank.view(frame_index))
+            return read
         nothing = np.zeros((1, 0, *features.skip4.shape[2:]), np.float32)
         return SoftMasks(nothing, nothing)
 
@@ -239,7 +272,7 @@ class Tracker:
             soft[: len(self._soft)] = self._soft
         return SoftMasks(soft[None], soft[None])
 
-    def _store(self, features: FrameFeatures, read: SoftMasks, prompted_ids: set[int]) -> None:
+    def _store(self, features: FrameFeatures, read: SoftMasks, prompted_ids: set[int]) -> Step[None]:
         """Write this frame for the objects it shows surely; a prompted object always is.
 
         The mask that is remembered is the propagated one: a decoder that read its own answers would feed on its errors.
@@ -255,7 +288,7 @@ class Tracker:
         stored = prompted | ~(absent | unsure)
         self.writes_skipped.update(absent=int((absent & ~prompted).sum()), unsure=int((unsure & ~prompted).sum()))
         if stored.any():
-            value_BOVN = self._networks.encode_mask(features, read.coarse)
+            value_BOVN: F32 = yield EncodeMask(features, read.coarse)
             key_KN = features.key[0].reshape(features.key.shape[1], -1)
             if np.isfinite(value_BOVN).all():
                 self._bank.write(self._frame_index, key_KN, value_BOVN[0], stored, bool(prompted.any()))

@@ -6,7 +6,7 @@ merely full would look dead. Used from the event loop alone.
 
 from enum import StrEnum
 
-from maskstream.memory_bank import BlockPool
+from maskstream.block_pool import BlockPool
 from maskstream.networks import NetworkSpec
 from serve.errors import Draining, ServerFull, Warming
 

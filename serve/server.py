@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
-from maskstream.memory_bank import BlockPool
+from maskstream.block_pool import BlockPool
 from maskstream.networks import Networks
 from maskstream.tracker import Prompt, Tracker, TrackerSettings
 from maskstream.v1 import maskstream_pb2_grpc as pb_grpc
@@ -116,7 +116,7 @@ class Server:
         frame = np.zeros((self._config.warm_up_height, self._config.warm_up_width, 3), np.uint8)
         frame[::2] = 255
         settings = TrackerSettings(max_objects=4, short_side=self._config.short_side)
-        tracker = Tracker(self._networks, settings, BlockPool(2**62))
+        tracker = Tracker(self._networks, settings, BlockPool(2**30))
         halves = np.zeros((2, *frame.shape[:2]), np.uint8)
         halves[0, :, : frame.shape[1] // 2] = 1
         halves[1] = 1 - halves[0]

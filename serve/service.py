@@ -17,7 +17,7 @@ import grpc
 from grpc_status import rpc_status
 
 from maskstream import wire
-from maskstream.memory_bank import BlockPool
+from maskstream.block_pool import BlockPool
 from maskstream.networks import Networks
 from maskstream.tracker import Tracker, TrackerSettings
 from maskstream.v1 import maskstream_pb2 as pb

@@ -1,12 +1,17 @@
 """The bank keeps its bounds and its promises under any order of writes, additions and removals."""
 
+import mmap
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maskstream.block_pool import BlockPool, Heap, Pool
 from maskstream.errors import MemoryExhausted
-from maskstream.memory_bank import LAST_TRUST, BlockPool, MemoryBank, Role, SlotPolicy
+from maskstream.memory_bank import LAST_TRUST, MemoryBank, Role, SlotPolicy
 from maskstream.networks import NetworkSpec
 
 SPEC = NetworkSpec(
@@ -17,8 +22,8 @@ ROW_BYTES = 4 * SPEC.capacity * SPEC.value_channels * TOKENS
 KEY_BYTES = 4 * SPEC.capacity * SPEC.key_channels * TOKENS
 
 
-def bank_of(pool: BlockPool | None = None) -> MemoryBank:
-    return MemoryBank(SPEC, TOKENS, pool or BlockPool(2**30))
+def bank_of(pool: Pool | None = None) -> MemoryBank:
+    return MemoryBank(SPEC, TOKENS, pool or Heap())
 
 
 def write(bank: MemoryBank, frame: int, stored: list[bool], prompted: bool = False, mark: float = 1.0) -> int:
@@ -141,13 +146,15 @@ def test_an_object_left_out_of_a_write_is_invalid_and_zero_in_that_slot() -> Non
 
 
 def test_the_pool_bounds_all_banks_together_and_gets_everything_back() -> None:
-    pool = BlockPool(2 * KEY_BYTES + 2 * ROW_BYTES)
+    pool = BlockPool(4 * mmap.PAGESIZE, mmap.PAGESIZE)  # a block holds the keys, or the values of some objects
     first, second = bank_of(pool), bank_of(pool)
     first.add_row()
     second.add_row()
     with pytest.raises(MemoryExhausted, match="close a stream"):
         second.add_row()
     assert second.rows == 1, "a refused row leaves the bank as it was"
+    write(second, 0, [True], prompted=True, mark=7)
+    assert (second.view(0).value[0, 0, :, 0] == 7).all()
     with pytest.raises(MemoryExhausted):
         bank_of(pool)
     first.close()
@@ -163,3 +170,47 @@ def test_bank_bytes_do_not_depend_on_the_length_of_the_stream() -> None:
     for frame in range(500):
         write(bank, frame, [True], prompted=frame % 50 == 0)
     assert bank.num_bytes == size == KEY_BYTES + ROW_BYTES
+
+
+def test_a_restored_bank_goes_on_as_its_original() -> None:
+    original, copy = bank_of(), bank_of()
+    for _ in range(3):
+        original.add_row()
+    for frame in range(23):
+        write(original, frame, [True, frame % 2 == 0, frame < 4], prompted=frame in (0, 9), mark=frame)
+    copy.restore(original.state())
+    for frame in range(23, 40):
+        assert write(copy, frame, [True, False, True]) == write(original, frame, [True, False, True])
+        for restored, kept in zip(copy.view(frame), original.view(frame), strict=True):
+            np.testing.assert_array_equal(restored, kept)
+
+
+def test_a_state_is_a_copy() -> None:
+    bank = bank_of()
+    bank.add_row()
+    write(bank, 0, [True], prompted=True)
+    state = bank.state()
+    write(bank, 1, [True], mark=5.0)
+    assert state.frame_indices == (0, -1, -1, -1, -1, -1)
+    assert not (state.value == 5.0).any()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"roles": ("permanent",) * 6},
+        {"roles": ("empty",) * 6},
+        {"roles": ("nonsense", *("empty",) * 5)},
+        {"frame_indices": (0, 0, -1, -1, -1, -1)},
+        {"roles": ("permanent", "empty"), "frame_indices": (0, -1)},
+        {"roles": ("recent",) * 6, "frame_indices": tuple(range(6))},
+        {"key": np.zeros((1, 6, TOKENS), np.float32)},
+        {"value": np.zeros((1, 2, 6, TOKENS), np.float32)},
+    ],
+)
+def test_a_state_that_no_bank_can_have_is_refused(change: dict[str, Any]) -> None:
+    bank = bank_of()
+    bank.add_row()
+    write(bank, 0, [True], prompted=True)
+    with pytest.raises(ValueError, match=r"other networks|no bank of 6 slots"):
+        bank_of().restore(replace(bank.state(), **change))

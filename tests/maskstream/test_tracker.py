@@ -1,11 +1,14 @@
 """The tracker's promises, each a failure that users of other trackers met, over networks that need no learning."""
 
+import mmap
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fakes import FakeNetworks
 
+from maskstream.block_pool import BlockPool
 from maskstream.errors import InvalidFrame, InvalidPrompt, MemoryExhausted, NoObjects, SizeChanged
-from maskstream.memory_bank import BlockPool
 from maskstream.networks import F32, FrameFeatures, MemoryView, SoftMasks
 from maskstream.tracker import Prompt, Tracker, TrackerSettings
 
@@ -195,18 +198,19 @@ def test_too_many_objects_are_refused() -> None:
 
 
 def test_memory_exhausted_adds_nothing_and_leaks_nothing() -> None:
-    pool = BlockPool(1)
+    pool = BlockPool(mmap.PAGESIZE, mmap.PAGESIZE)
+    pool.take((1,))
     tracker = Tracker(FakeNetworks(), pool=pool)
     with pytest.raises(MemoryExhausted):
         tracker.step(frame_of(), [Prompt(1, square(0, 0))])
-    assert (tracker.object_ids, pool.used_bytes) == ((), 0)
+    assert (tracker.object_ids, pool.used_blocks) == ((), 1)
 
 
 def test_memory_exhausted_by_a_new_object_leaves_the_others_followed() -> None:
-    pool = BlockPool(2**40)
+    pool = BlockPool(2**20)
     tracker = Tracker(FakeNetworks(), pool=pool)
     tracker.step(frame_of(), [Prompt(1, square(0, 0))])
-    pool.total_bytes = pool.used_bytes
+    pool.take((pool.longest_free_bytes // 4,))
     with pytest.raises(MemoryExhausted):
         tracker.step(frame_of(), [Prompt(2, square(64, 0))])
     assert tracker.object_ids == (1,)
@@ -214,13 +218,14 @@ def test_memory_exhausted_by_a_new_object_leaves_the_others_followed() -> None:
 
 
 def test_memory_is_constant_over_a_long_stream_and_returned_at_close() -> None:
-    pool = BlockPool(2**40)
+    pool = BlockPool(2**24, mmap.PAGESIZE)
     tracker = Tracker(FakeNetworks(), pool=pool)
     tracker.step(frame_of(), [Prompt(1, square(0, 0))])
-    size = tracker.bank_bytes
+    size, held = tracker.bank_bytes, pool.used_blocks
     for _ in range(300):
         tracker.step(frame_of())
-    assert tracker.bank_bytes == size == pool.used_bytes
+        assert pool.used_blocks == held
+    assert tracker.bank_bytes == size <= pool.used_bytes
     tracker.close()
     assert pool.used_bytes == 0
 
@@ -261,3 +266,44 @@ def test_short_side_sets_the_size_that_the_networks_work_at() -> None:
     answer = tracker.step(frame_of(), [Prompt(1, square(16, 16))])
     assert seen == [(1, 48, 64, 3)]
     assert answer.id_map.shape == SIZE
+
+
+def test_a_restored_tracker_answers_as_its_original_does() -> None:
+    networks = FakeNetworks()
+    original, copy = Tracker(networks), Tracker(networks)
+    original.step(frame_of(), [Prompt(200, square(0, 0)), Prompt(3, square(64, 32))])
+    original.step(frame_of(100))
+    original.remove([200])
+    original.step(frame_of(), [Prompt(7, square(32, 64))])
+    state = original.state()
+    assert state is not None
+    copy.restore(state)
+    assert copy.object_ids == (3, 7)
+    for value in (90, 120, 30, 90, 90, 90, 90):
+        restored, kept = copy.step(frame_of(value)), original.step(frame_of(value))
+        np.testing.assert_array_equal(restored.id_map, kept.id_map)
+        assert (restored.frame_index, restored.objects) == (kept.frame_index, kept.objects)
+    with pytest.raises(SizeChanged):
+        copy.step(np.zeros((32, 32, 3), np.uint8))
+
+
+def test_there_is_no_state_before_the_first_frame_and_after_a_reset(tracker: Tracker) -> None:
+    assert tracker.state() is None
+    tracker.step(frame_of(), [Prompt(1, square(0, 0))])
+    assert tracker.state() is not None
+    tracker.reset()
+    assert tracker.state() is None
+
+
+def test_a_state_of_other_sizes_is_refused_and_holds_no_memory() -> None:
+    original, pool = Tracker(FakeNetworks()), BlockPool(2**20)
+    original.step(frame_of(), [Prompt(1, square(0, 0))])
+    state = original.state()
+    assert state is not None
+    for change in ({"frame_size": (192, 128)}, {"soft": state.soft[:, :3]}, {"object_ids": (1, 2)}):
+        with pytest.raises(ValueError, match="do not fit"):
+            Tracker(FakeNetworks(), pool=pool).restore(replace(state, **change))
+    other = replace(state.bank, key=state.bank.key[:2])
+    with pytest.raises(ValueError, match="other networks"):
+        Tracker(FakeNetworks(), pool=pool).restore(replace(state, bank=other))
+    assert pool.used_blocks == 0

@@ -124,9 +124,9 @@ def test_a_full_server_says_when_to_retry(start):
 def test_a_server_without_bank_memory_refuses_the_open(start, monkeypatch):
     running = start()
     pool = running.server._service.pool
-    pool.take(pool.total_bytes - 1)
+    rest = pool.take((pool.longest_free_bytes // 4,))
     code, message, _ = not_opened(running, open=pb.Open())
-    pool.give(pool.total_bytes - 1)
+    pool.give(rest)
     assert code is grpc.StatusCode.UNAVAILABLE
     assert "memory bank" in message
 
@@ -136,8 +136,7 @@ def test_bank_memory_that_runs_out_in_a_stream_is_one_frames_error(start):
     stream = running.stream()
     goes_on(stream)
     pool = running.server._service.pool
-    rest = pool.total_bytes - pool.used_bytes
-    pool.take(rest)
+    rest = pool.take((pool.longest_free_bytes // 4,))
     error = refused(stream, prompts=[prompt(2, square(32, 64))])
     assert (error.reason, error.code) == ("MEMORY_EXHAUSTED", code_pb2.RESOURCE_EXHAUSTED)
     pool.give(rest)
