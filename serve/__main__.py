@@ -156,11 +156,11 @@ def say_ready(server: Server, announce: Path | None) -> None:
     facts = {
         "listen": server.listen,
         "http": server.http,
-        "engine": server.identity.engine,
-        "precision": server.identity.precision,
-        "model": server.identity.model,
-        "model_version": server.identity.model_version,
-        "server_version": server.identity.server_version,
+        "engine": server.model.identity.engine,
+        "precision": server.model.identity.precision,
+        "model": server.model.identity.model,
+        "model_version": server.model.identity.model_version,
+        "server_version": server.model.identity.server_version,
     }
     if announce:
         unfinished = announce.with_name(announce.name + ".part")

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from maskstream.block_pool import BlockPool
 from maskstream.networks import NetworkSpec
-from serve.errors import Draining, ServerFull, Warming
+from serve.errors import Draining, EngineFailed, ServerFull, Warming
 
 
 class Phase(StrEnum):
@@ -17,6 +17,7 @@ class Phase(StrEnum):
     WARMING = "warming"
     SERVING = "serving"
     DRAINING = "draining"
+    BROKEN = "broken"
 
 
 class Admission:
@@ -24,21 +25,23 @@ class Admission:
 
     def __init__(self, max_streams: int, pool: BlockPool, smallest_stream_bytes: int) -> None:
         self.max_streams, self.phase, self.active = max_streams, Phase.WARMING, 0
-        self._pool, self._smallest_stream_bytes = pool, smallest_stream_bytes
+        self._pool, self.smallest_stream_bytes = pool, smallest_stream_bytes
 
-    def admit(self) -> None:
-        """Take a slot. Raises Warming, Draining or ServerFull."""
+    def admit(self, client: str = "") -> None:
+        """Take a slot. Raises Warming, Draining, EngineFailed or ServerFull."""
+        if self.phase is Phase.BROKEN:
+            raise EngineFailed("the engine of this server does not work; open the stream on another one")
         if self.phase is Phase.WARMING:
             raise Warming("the engine is warming up; try again in a moment")
         if self.phase is Phase.DRAINING:
             raise Draining("this server is going away; open the stream on another one")
         if self.active >= self.max_streams:
             raise ServerFull(f"all {self.max_streams} streams are taken; try another server, or later")
-        if self._pool.total_bytes - self._pool.used_bytes < self._smallest_stream_bytes:
+        if self._pool.total_bytes - self._pool.used_bytes < self.smallest_stream_bytes:
             raise ServerFull("no memory bank is left for another stream; try another server, or later")
         self.active += 1
 
-    def release(self) -> None:
+    def release(self, client: str = "") -> None:
         """Give a slot back."""
         self.active -= 1
         assert self.active >= 0, "more slots given back than taken"

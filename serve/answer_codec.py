@@ -21,7 +21,6 @@ from serve.messages import (
     DropReason,
     OpenRequest,
     Refused,
-    Snapshotted,
 )
 
 _DROP_REASONS = {
@@ -59,6 +58,7 @@ def encode_result(answer: Answered, request: OpenRequest, dropped_since_last: in
         seconds = {**answer.seconds, "encode": encode_seconds, "total": total_seconds}
         for stage, value in seconds.items():
             getattr(result.timings, stage).CopyFrom(wire.duration(value))
+        result.timings.batch_size = answer.batch_size
     return EncodedResult(pb.PropagateResponse(result=result), encode_seconds, total_seconds)
 
 
@@ -80,7 +80,7 @@ def _stat(state: ObjectState) -> pb.ObjectStat:
 
 
 def encode_answer(answer: Answer) -> pb.PropagateResponse:
-    """Every answer but a frame's masks, which `encode_result` makes."""
+    """Every answer but those that are work: a frame's masks (`encode_result`) and a snapshot."""
     match answer:
         case Acked(seq=seq):
             return pb.PropagateResponse(ack=pb.Ack(seq=seq))
@@ -89,8 +89,6 @@ def encode_answer(answer: Answer) -> pb.PropagateResponse:
             return pb.PropagateResponse(error=body)
         case Dropped(seqs=seqs, reason=reason):
             return pb.PropagateResponse(dropped=pb.Dropped(seqs=seqs, reason=_DROP_REASONS[reason]))
-        case Snapshotted(seq=seq, state=state, model_version=version):
-            return pb.PropagateResponse(snapshot=pb.SnapshotData(seq=seq, state=state, model_version=version))
         case DrainNotice(grace_seconds=grace):
             return pb.PropagateResponse(draining=pb.Draining(grace=wire.duration(grace)))
         case Closed(counts=counts):
@@ -101,10 +99,10 @@ def encode_answer(answer: Answer) -> pb.PropagateResponse:
                 frames_refused=counts.refused,
             )
             return pb.PropagateResponse(closed=closed)
-    raise AssertionError(f"{type(answer).__name__} is encoded by encode_result")
+    raise AssertionError(f"{type(answer).__name__} has an encoder of its own")
 
 
-def limits_to_proto(limits: Limits) -> pb.Limits:
+def limits_to_proto(limits: Limits, makes_snapshots: bool = False) -> pb.Limits:
     """As published in Opened and GetServerInfo."""
     return pb.Limits(
         max_width=limits.max_width,
@@ -113,4 +111,7 @@ def limits_to_proto(limits: Limits) -> pb.Limits:
         max_message_bytes=limits.max_message_bytes,
         idle_timeout=wire.duration(limits.idle_timeout_seconds),
         max_in_flight=limits.max_in_flight,
+        max_streams_per_client=limits.max_streams_per_client,
+        max_prompts_per_second=limits.max_prompts_per_second,
+        max_snapshot_bytes=limits.max_snapshot_mib * 2**20 if makes_snapshots else 0,
     )

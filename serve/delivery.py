@@ -4,23 +4,30 @@ A request waits, is decoded (one at a time, so order holds), is ready, is taken 
 way to a newer one only at its own stage: a waiting frame to a newer waiting one, a ready frame to a newer ready one.
 A decoded frame therefore never yields to one that the engine could not take yet, and no stream starves. LOSSLESS is
 the same queue with nothing droppable in it. Bounded: `full` stops the reader, `may_decode` the decoder, and `ready`
-is false while the client does not fetch its answers.
+is false while the client does not fetch its answers, or has given no credit for another result.
 """
 
 import time
 from collections import deque
 from threading import Lock
 
+from maskstream.tracker import Frame
 from serve.messages import FrameRequest, Request
 
 MAX_READY = 2  # decoded frames kept ahead of the engine; one being read, one behind it
+CONTROL_SLACK = 64  # requests other than frames that a client may send on top while it waits for answers
+MOST_CREDIT = 2**31
 
 
 class FrameQueue:
     """Thread-safe: the event loop puts and decodes, the engine takes."""
 
-    def __init__(self, max_in_flight: int, max_frame_age_seconds: float | None = None) -> None:
+    def __init__(
+        self, max_in_flight: int, max_frame_age_seconds: float | None = None, credit: int | None = None
+    ) -> None:
+        """`credit` results may be sent before more is granted; None keeps no account."""
         self.max_in_flight, self.max_frame_age_seconds = max_in_flight, max_frame_age_seconds
+        self._credit = credit
         self._waiting: deque[Request] = deque()
         self._ready: deque[Request] = deque()
         self._kept = 0  # requests that are not droppable, from put until answered
@@ -30,7 +37,7 @@ class FrameQueue:
     @property
     def full(self) -> bool:
         """Whether the reader must wait."""
-        return self._kept >= self.max_in_flight
+        return self._kept >= self.max_in_flight and self._credit is None
 
     @property
     def unanswered(self) -> int:
@@ -41,7 +48,37 @@ class FrameQueue:
     @property
     def ready(self) -> bool:
         """Whether the engine may take something now."""
-        return bool(self._ready) and self._unwritten < self.max_in_flight
+        with self._lock:
+            return bool(self._ready) and self._unwritten < self.max_in_flight and not self._is_starved()
+
+    @property
+    def starved(self) -> bool:
+        """Whether the next thing to do is a frame whose result the client has given no credit for."""
+        with self._lock:
+            return bool(self._ready) and self._is_starved()
+
+    @property
+    def keeps_credit(self) -> bool:
+        """Whether the client grants results one by one: then its grants must be read, however full the queue is."""
+        return self._credit is not None
+
+    @property
+    def flooded(self) -> bool:
+        """Whether a client that is read without end has sent far more than it may have unanswered."""
+        return self._kept > self.max_in_flight + CONTROL_SLACK
+
+    @property
+    def next_frame(self) -> Frame | None:
+        """The pixels that the next turn would follow, None when none are ready."""
+        with self._lock:
+            frames = (request.frame for request in self._ready if isinstance(request, FrameRequest))
+            return next((frame for frame in frames if frame is not None), None)
+
+    def grant(self, results: int) -> None:
+        """The client takes so many results more."""
+        with self._lock:
+            if self._credit is not None:
+                self._credit = min(self._credit + results, MOST_CREDIT)
 
     @property
     def may_decode(self) -> bool:
@@ -74,10 +111,11 @@ class FrameQueue:
         """What the engine does next, and the seqs of frames that have become too old to start."""
         too_old: list[int] = []
         with self._lock:
-            while self._ready:
+            while self._ready and not self._is_starved():
                 request = self._ready.popleft()
                 if not self._is_too_old(request):
                     self._unwritten += request.droppable
+                    self._pay(request, 1)
                     return request, too_old
                 too_old.append(request.seq)
         return None, too_old
@@ -90,6 +128,11 @@ class FrameQueue:
             else:
                 self._kept -= 1
 
+    def refund(self, request: Request) -> None:
+        """A taken frame had no result after all."""
+        with self._lock:
+            self._pay(request, -1)
+
     def discard(self) -> list[int]:
         """Forget all that nobody works on; returns the seqs of the frames among it."""
         with self._lock:
@@ -99,9 +142,20 @@ class FrameQueue:
             self._kept -= sum(not request.droppable for request in gone)
         return [request.seq for request in gone if isinstance(request, FrameRequest)]
 
+    def _is_starved(self) -> bool:
+        return self._credit is not None and self._credit <= 0 and _has_result(self._ready[0])
+
+    def _pay(self, request: Request, results: int) -> None:
+        if self._credit is not None and _has_result(request):
+            self._credit -= results
+
     def _is_too_old(self, request: Request) -> bool:
         limit = self.max_frame_age_seconds
         return limit is not None and request.droppable and time.perf_counter() - request.received > limit
+
+
+def _has_result(request: Request) -> bool:
+    return isinstance(request, FrameRequest) and request.error is None and not request.suppress_output
 
 
 def _supersede(queue: deque[Request], newer: Request) -> list[int]:

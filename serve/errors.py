@@ -37,6 +37,24 @@ class Unimplemented(MaskstreamError):
     reason = "UNIMPLEMENTED"
 
 
+class SnapshotsOff(MaskstreamError):
+    """This server has no key to sign a snapshot with."""
+
+    reason = "SNAPSHOTS_OFF"
+
+
+class SnapshotTooLarge(MaskstreamError):
+    """The stream's state is larger than the server sends."""
+
+    reason = "SNAPSHOT_TOO_LARGE"
+
+
+class PromptRateExceeded(MaskstreamError):
+    """More objects are prompted or removed than a stream may, on average."""
+
+    reason = "PROMPT_RATE"
+
+
 class StreamEnded(MaskstreamError):
     """Base of what ends a stream. `code` is a google.rpc.Code."""
 
@@ -96,9 +114,36 @@ class EngineFailed(StreamEnded):
     reason, code = "ENGINE_FAILED", code_pb2.INTERNAL
 
 
+class EngineStuck(StreamEnded):
+    """The engine has not ended a turn for too long."""
+
+    reason, code = "ENGINE_STUCK", code_pb2.INTERNAL
+
+
+class SnapshotInvalid(StreamEnded):
+    """Open.resume_state cannot be used here; the message says why."""
+
+    reason, code = "SNAPSHOT_INVALID", code_pb2.FAILED_PRECONDITION
+
+
+class ClientStreamLimit(StreamEnded):
+    """This client has as many streams open as one client may."""
+
+    reason, code = "CLIENT_STREAM_LIMIT", code_pb2.RESOURCE_EXHAUSTED
+
+
+class CreditExceeded(StreamEnded):
+    """The client sends far more than it may have unanswered."""
+
+    reason, code = "CREDIT_EXCEEDED", code_pb2.RESOURCE_EXHAUSTED
+
+
 # The most specific class first.
 _FRAME_CODES: tuple[tuple[type[MaskstreamError], int], ...] = (
     (MemoryExhausted, code_pb2.RESOURCE_EXHAUSTED),
+    (PromptRateExceeded, code_pb2.RESOURCE_EXHAUSTED),
+    (SnapshotTooLarge, code_pb2.RESOURCE_EXHAUSTED),
+    (SnapshotsOff, code_pb2.FAILED_PRECONDITION),
     (NoObjects, code_pb2.FAILED_PRECONDITION),
     (Unimplemented, code_pb2.UNIMPLEMENTED),
     (InvalidFrame, code_pb2.INVALID_ARGUMENT),

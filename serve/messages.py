@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from maskstream.errors import MaskstreamError
 from maskstream.tracker import Frame, Prompt, Segmentation
+from maskstream.tracker_state import TrackerState
 
 Region = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]  # [H, W], non-zero inside
 
@@ -80,6 +81,11 @@ class Request:
         """Whether a newer frame may take its place."""
         return False
 
+    @property
+    def num_prompts(self) -> int:
+        """Objects that it prompts or removes."""
+        return 0
+
 
 @dataclass(kw_only=True, eq=False)
 class FrameRequest(Request):
@@ -102,6 +108,11 @@ class FrameRequest(Request):
         """Whether a newer frame may take its place: never when it carries the client's word or an error."""
         return self.may_drop and not self.encoded_prompts and not self.prompts and self.error is None
 
+    @property
+    def num_prompts(self) -> int:
+        """Objects that it prompts."""
+        return len(self.encoded_prompts)
+
 
 @dataclass(kw_only=True, eq=False)
 class SetObjectsRequest(Request):
@@ -110,6 +121,11 @@ class SetObjectsRequest(Request):
     encoded_prompts: tuple[EncodedPrompt, ...]
     error: MaskstreamError | None = None
 
+    @property
+    def num_prompts(self) -> int:
+        """Objects that it prompts."""
+        return len(self.encoded_prompts)
+
 
 @dataclass(kw_only=True, eq=False)
 class RemoveObjectsRequest(Request):
@@ -117,6 +133,11 @@ class RemoveObjectsRequest(Request):
 
     object_ids: tuple[int, ...]
     never_seen: frozenset[int] = frozenset()
+
+    @property
+    def num_prompts(self) -> int:
+        """Objects that it removes."""
+        return len(self.object_ids)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -151,6 +172,7 @@ class Answered:
     request: FrameRequest
     segmentation: Segmentation
     seconds: dict[str, float]
+    batch_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -177,12 +199,11 @@ class Dropped:
 
 
 @dataclass(frozen=True)
-class Snapshotted:
-    """The stream's state, sealed for the wire."""
+class SnapshotTaken:
+    """The stream's state; sealing it is work for the decode pool."""
 
     seq: int
-    state: bytes
-    model_version: str
+    state: TrackerState
 
 
 @dataclass(frozen=True)
@@ -209,4 +230,4 @@ class Closed:
     counts: FrameCounts
 
 
-Answer = Answered | Acked | Refused | Dropped | Snapshotted | DrainNotice | Closed
+Answer = Answered | Acked | Refused | Dropped | SnapshotTaken | DrainNotice | Closed

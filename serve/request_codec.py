@@ -104,6 +104,8 @@ def parse_request(message: pb.PropagateRequest, limits: Limits, delivery: Delive
                 return (ResetRequest if kind == "reset" else SnapshotRequest)(seq=seq, received=received)
             case "close":
                 return CloseRequest(seq=seq, received=received, drain=message.close.drain)
+            case "credit":
+                raise Unimplemented("this stream keeps no credit; open it with `initial_credit` to grant results")
             case "open":
                 raise Unimplemented("the stream is already open; use another RPC for another video")
             case None:

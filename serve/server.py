@@ -1,4 +1,4 @@
-"""A server and its life: listen, warm up, serve, drain, stop.
+"""A server and its life: listen, warm up, serve, swap the model, drain, stop.
 
 `build_server` needs networks alone, so a test serves a fake in milliseconds.
 """
@@ -9,20 +9,21 @@ import logging
 import time
 
 import grpc
-import numpy as np
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
-from maskstream.block_pool import BlockPool
 from maskstream.networks import Networks
-from maskstream.tracker import Prompt, Tracker, TrackerSettings
 from maskstream.v1 import maskstream_pb2_grpc as pb_grpc
 from serve.admission import Phase
 from serve.config import ServeConfig
+from serve.engine_watch import EngineWatch
 from serve.http_endpoint import HttpEndpoint, split_address
-from serve.metrics import Identity, Metrics
+from serve.listener import bind, build_listener
+from serve.metrics import Metrics
+from serve.model import Load, Model, identity_of
 from serve.service import SERVICE_NAME, Service
+from serve.warm_up import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -30,19 +31,26 @@ DRAIN_MARGIN = 0.2  # share of the grace period kept for closing the streams tha
 
 
 class Server:
-    """A server and its life: start, drain, stop. `listen` and `http` are the real HOST:PORT once it has started."""
+    """A server and its life. `listen` and `http` are the real HOST:PORT once it has started."""
 
-    def __init__(self, networks: Networks, config: ServeConfig, metrics: Metrics, identity: Identity) -> None:
+    def __init__(self, model: Model, config: ServeConfig, metrics: Metrics, load: Load | None = None) -> None:
+        """`load` gives the model anew when a swap is asked for; None: this server keeps the one it has."""
         self.listen, self.http = config.listen, config.http
-        self.identity = identity
-        self._networks, self._config, self._metrics = networks, config, metrics
-        self._service = Service(networks, config, metrics, identity)
+        self._config, self._metrics, self._load = config, metrics, load
+        self._service = Service(model, config, metrics)
         self._http = HttpEndpoint(config.http, metrics.registry, alive=self._alive, ready=self._ready)
         self._health = health.aio.HealthServicer()
+        self._watch = EngineWatch(self._service, config, metrics, self._set_health)
+        self._swapping = asyncio.Lock()
         self._grpc: grpc.aio.Server
         self._ticker: asyncio.Task[None]
-        metrics.set_identity(identity)
+        metrics.set_identity(model.identity)
         self._bind_gauges()
+
+    @property
+    def model(self) -> Model:
+        """What new streams get."""
+        return self._service.model
 
     async def start(self) -> None:
         """Listen, warm the engine up, then become ready. Raises OSError for an address that cannot be had."""
@@ -50,19 +58,33 @@ class Server:
         self.http = _with_port(self.http, self._http.port)
         self._grpc = self._build_grpc()
         try:
-            self.listen = _with_port(self.listen, self._grpc.add_insecure_port(self.listen))
-        except RuntimeError as error:
+            self.listen = _with_port(self.listen, bind(self._grpc, self.listen, self._config))
+        except Exception:
             self._http.stop()
-            raise OSError(f"cannot listen on {self.listen}: {error}") from error
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+            raise
+        await self._set_health(serving=False)
         await self._grpc.start()
         self._service.scheduler.start()
-        self._ticker = asyncio.create_task(self._tick())
-        started = time.perf_counter()
-        await asyncio.wrap_future(self._service.scheduler.run(self._warm_up))
-        self._metrics.warmup_seconds.set(time.perf_counter() - started)
+        self._ticker = asyncio.create_task(self._watch.run())
+        await self._warm_up(self._service.model)
         self._service.admission.phase = Phase.SERVING
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        await self._set_health(serving=True)
+
+    async def swap_model(self) -> None:
+        """Load the model anew for the streams to come; those that are open keep theirs. Raises what loading raises,
+        and serves on as before.
+        """
+        if self._load is None:
+            raise RuntimeError("this server was started without a way to load a model")
+        async with self._swapping:
+            model = await asyncio.to_thread(self._load)
+            if model.identity == self._service.model.identity:
+                log.info("the model is the one that is served, %s; nothing to swap", model.identity.model_version)
+                return
+            await self._warm_up(model)
+            self._service.take_over(model)
+            self._metrics.set_identity(model.identity)
+            log.info("new streams get model %s, version %s", model.identity.model, model.identity.model_version)
 
     async def drain(self) -> None:
         """Refuse new streams, tell the open ones, wait until they have left or the grace period ends; then stop."""
@@ -91,19 +113,7 @@ class Server:
         return split_address(self.listen)[1]
 
     def _build_grpc(self) -> grpc.aio.Server:
-        limits = self._config.limits
-        options = [
-            ("grpc.max_receive_message_length", limits.max_message_bytes),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # a second server on this port is a mistake that must be seen
-            ("grpc.keepalive_time_ms", 20_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-        ]
-        if self._config.small_window:
-            options += [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536)]
-        server = grpc.aio.server(options=options)
+        server = build_listener(self._config)
         pb_grpc.add_MaskStreamServiceServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._config.reflection:
@@ -111,38 +121,21 @@ class Server:
             reflection.enable_server_reflection(names, server)
         return server
 
-    def _warm_up(self) -> None:
-        """Real steps on a synthetic frame, with one object and with four, so that no client pays for the first run."""
-        frame = np.zeros((self._config.warm_up_height, self._config.warm_up_width, 3), np.uint8)
-        frame[::2] = 255
-        settings = TrackerSettings(max_objects=4, short_side=self._config.short_side)
-        tracker = Tracker(self._networks, settings, BlockPool(2**30))
-        halves = np.zeros((2, *frame.shape[:2]), np.uint8)
-        halves[0, :, : frame.shape[1] // 2] = 1
-        halves[1] = 1 - halves[0]
-        for prompts in ([Prompt(1, halves[0])], [], [Prompt(i, halves[i % 2]) for i in (1, 2, 3, 4)], []):
-            tracker.step(frame, prompts)
-        tracker.close()
+    async def _warm_up(self, model: Model) -> None:
+        config, started = self._config, time.perf_counter()
+        size = (config.warm_up_height, config.warm_up_width)
+        for job in warm_up(model, size, config.short_side, config.max_streams, config.max_batch):
+            await asyncio.wrap_future(self._service.scheduler.run(job))
+        self._metrics.warmup_seconds.set(time.perf_counter() - started)
 
     async def _wait_for_streams(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._service.empty.wait(), seconds)
 
-    async def _set_health(self, status: "health_pb2.HealthCheckResponse.ServingStatus") -> None:
+    async def _set_health(self, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse
         for name in ("", SERVICE_NAME):
-            await self._health.set(name, status)
-
-    async def _tick(self) -> None:
-        """Measures how late the loop wakes and how busy the engine is."""
-        period, ticks_a_second = 0.1, 10
-        while True:
-            since, busy = time.perf_counter(), self._service.scheduler.busy_seconds
-            for _ in range(ticks_a_second):
-                before = time.perf_counter()
-                await asyncio.sleep(period)
-                self._metrics.loop_lag_seconds.observe(max(0.0, time.perf_counter() - before - period))
-            busy = self._service.scheduler.busy_seconds - busy
-            self._metrics.engine_busy_ratio.set(min(1.0, busy / (time.perf_counter() - since)))
+            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 
     def _bind_gauges(self) -> None:
         service, metrics = self._service, self._metrics
@@ -154,8 +147,7 @@ class Server:
         metrics.objects_active.set_function(lambda: sum(s.num_objects for s in list(service.streams.values())))
 
     def _alive(self) -> bool:
-        scheduler = self._service.scheduler
-        return scheduler.alive and scheduler.turn_seconds < self._config.stall_seconds
+        return self._watch.healthy
 
     def _ready(self) -> bool:
         return self._service.admission.phase is Phase.SERVING and self._alive()
@@ -171,7 +163,8 @@ def build_server(
     registry: CollectorRegistry,
     model_version: str = "",
     server_version: str = "",
+    load: Load | None = None,
 ) -> Server:
-    """A server that is not started yet. Model name, engine and precision are what the networks say of themselves."""
-    identity = Identity(server_version, networks.spec.name, model_version, networks.engine, networks.precision)
-    return Server(networks, config, Metrics(registry), identity)
+    """A server that is not started yet."""
+    model = Model(networks, identity_of(networks, model_version, server_version))
+    return Server(model, config, Metrics(registry), load)

@@ -18,20 +18,32 @@ from grpc_status import rpc_status
 
 from maskstream import wire
 from maskstream.block_pool import BlockPool
-from maskstream.networks import Networks
+from maskstream.errors import MemoryExhausted
 from maskstream.tracker import Tracker, TrackerSettings
+from maskstream.tracker_state import TrackerState
 from maskstream.v1 import maskstream_pb2 as pb
 from maskstream.v1 import maskstream_pb2_grpc as pb_grpc
 from serve import answer_codec, request_codec
 from serve.admission import Admission, smallest_stream_bytes
 from serve.config import ServeConfig
 from serve.delivery import FrameQueue
-from serve.errors import IdleTimeout, ModelNotFound, OpenRequired, StreamEnded, status_of
+from serve.errors import (
+    IdleTimeout,
+    ModelNotFound,
+    OpenRequired,
+    ServerFull,
+    SnapshotInvalid,
+    SnapshotTooLarge,
+    StreamEnded,
+    status_of,
+)
 from serve.messages import OpenRequest
-from serve.metrics import Identity, Metrics
+from serve.metrics import Metrics
+from serve.model import Model
 from serve.scheduler import Scheduler
+from serve.security import client_of
 from serve.session import Session
-from serve.stream import Context, Stream, read_request
+from serve.stream import Context, Place, Stream, read_request
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +52,24 @@ REASON_METADATA = "maskstream-reason"
 
 
 class Service(pb_grpc.MaskStreamServiceServicer):
-    """Propagate and GetServerInfo."""
+    """Propagate and GetServerInfo. `model` is what new streams get; open ones keep the one they began with."""
 
-    def __init__(self, networks: Networks, config: ServeConfig, metrics: Metrics, identity: Identity) -> None:
+    def __init__(self, model: Model, config: ServeConfig, metrics: Metrics) -> None:
+        self.model = model
         self.scheduler = Scheduler()
         self.empty = asyncio.Event()  # set while no stream is open
         self.empty.set()
         self.pool = BlockPool(config.bank_mib * 2**20)
-        self.admission = Admission(config.max_streams, self.pool, smallest_stream_bytes(networks.spec))
+        self.admission = Admission(config.max_streams, self.pool, smallest_stream_bytes(model.networks.spec))
         self.streams: dict[Stream, Session] = {}
         self.decoders = ThreadPoolExecutor(config.decode_threads, thread_name_prefix="decode")
-        self._networks, self._config, self._metrics, self._identity = networks, config, metrics, identity
+        self.busy_ratio = 0.0  # of the engine thread, over the last second
+        self._config, self._metrics = config, metrics
+        self._snapshot_key: bytes | None = None
+        if config.snapshot_key:
+            from serve.snapshot import read_key
+
+            self._snapshot_key = read_key(config.snapshot_key)
 
     async def Propagate(self, _requests: object, context: Context) -> None:  # noqa: N802 - gRPC's name
         """One stream. `context.read` and `context.write` are used, not the iterator, to read and write at once."""
@@ -68,34 +87,44 @@ class Service(pb_grpc.MaskStreamServiceServicer):
         context: grpc.aio.ServicerContext[pb.GetServerInfoRequest, pb.GetServerInfoResponse],
     ) -> pb.GetServerInfoResponse:
         """Limits, model and load."""
+        identity = self.model.identity
         return pb.GetServerInfoResponse(
-            server_version=self._identity.server_version,
-            model=self._identity.model,
-            model_version=self._identity.model_version,
-            backend=self._identity.engine,
-            precision=self._identity.precision,
-            limits=answer_codec.limits_to_proto(self._config.limits),
+            server_version=identity.server_version,
+            model=identity.model,
+            model_version=identity.model_version,
+            backend=identity.engine,
+            precision=identity.precision,
+            limits=self._limits(),
             active_streams=self.admission.active,
             max_streams=self.admission.max_streams,
             encodings=request_codec.supported_encodings(),
+            engine_busy_ratio=self.busy_ratio,
         )
 
+    def take_over(self, model: Model) -> None:
+        """New streams get this model from now on."""
+        self.model = model
+        self.admission.smallest_stream_bytes = smallest_stream_bytes(model.networks.spec)
+
     async def _propagate(self, context: Context) -> None:
+        client = client_of(context)
+        model = self.model
         try:
             first = await self._first_request(context)
-            opened = self._grant(request_codec.parse_open(first.open, self._config.limits))
-            self.admission.admit()
+            opened = self._grant(request_codec.parse_open(first.open, self._config.limits), model)
+            self.admission.admit(client)
         except StreamEnded as error:
             self._metrics.stream_rejected.labels(error.reason).inc()
             raise
-        async with self._session(opened) as session:
-            stream = Stream(session, opened, self._config.limits, self.decoders, self._metrics)
+        async with self._session(opened, model, client) as session:
+            place = Place(self.decoders, self._metrics, self.scheduler.wake, partial(self._seal, model))
+            stream = Stream(session, opened, self._config.limits, place)
             self.streams[stream] = session
             self.empty.clear()
             try:
-                await context.write(self._opened(opened))
+                await context.write(self._opened(opened, model))
                 self.scheduler.add(session)
-                await stream.run(context, first.seq, self.scheduler.wake)
+                await stream.run(context, first.seq)
             finally:
                 del self.streams[stream]
                 if not self.streams:
@@ -113,10 +142,10 @@ class Service(pb_grpc.MaskStreamServiceServicer):
             raise OpenRequired(f"the first request of a stream must be `open`, got {got}")
         return message
 
-    def _grant(self, wanted: OpenRequest) -> OpenRequest:
+    def _grant(self, wanted: OpenRequest, model: Model) -> OpenRequest:
         """What the client asked for, lowered to what the server gives."""
-        if wanted.model not in ("", self._identity.model):
-            raise ModelNotFound(f"`{wanted.model}` is not served here; the model is `{self._identity.model}`")
+        if wanted.model not in ("", model.identity.model):
+            raise ModelNotFound(f"`{wanted.model}` is not served here; the model is `{model.identity.model}`")
         limits = self._config.limits
         return replace(
             wanted,
@@ -127,30 +156,38 @@ class Service(pb_grpc.MaskStreamServiceServicer):
             ),
         )
 
-    def _opened(self, opened: OpenRequest) -> pb.PropagateResponse:
-        spec = self._networks.spec
+    def _opened(self, opened: OpenRequest, model: Model) -> pb.PropagateResponse:
+        spec = model.networks.spec
         message = pb.Opened(
             session_id=opened.session_id,
-            model=self._identity.model,
-            model_version=self._identity.model_version,
+            model=model.identity.model,
+            model_version=model.identity.model_version,
             max_in_flight=opened.max_in_flight,
             max_memory_frames=spec.capacity,
             memory_every=spec.memory_stride,
-            limits=answer_codec.limits_to_proto(self._config.limits),
+            limits=self._limits(),
             idle_timeout=wire.duration(opened.idle_timeout_seconds or 0.0),
+            resumed=bool(opened.resume_state),
         )
         return pb.PropagateResponse(opened=message)
 
+    def _limits(self) -> pb.Limits:
+        return answer_codec.limits_to_proto(self._config.limits, makes_snapshots=self._snapshot_key is not None)
+
     @contextlib.asynccontextmanager
-    async def _session(self, opened: OpenRequest) -> AsyncIterator[Session]:
+    async def _session(self, opened: OpenRequest, model: Model, client: str) -> AsyncIterator[Session]:
         """A session of an admitted stream; its slot comes back when the engine thread has freed its memory."""
         config = self._config
         settings = TrackerSettings(max_objects=config.limits.max_objects, short_side=config.short_side)
-        tracker = Tracker(self._networks, settings, self.pool)
-        queue = FrameQueue(opened.max_in_flight, opened.max_frame_age_seconds)
-        session = Session(tracker, queue, self._metrics)
+        tracker = Tracker(model.networks, settings, self.pool)
+        queue = FrameQueue(opened.max_in_flight, opened.max_frame_age_seconds, opened.initial_credit or None)
+        session = Session(model, tracker, queue, self._metrics, makes_snapshots=self._snapshot_key is not None)
         loop, end_reason = asyncio.get_running_loop(), "internal"
         try:
+            if opened.resume_state:
+                # Checking megabytes is the pool's work; the copy is made here, where no cancelled RPC overtakes it.
+                state = await loop.run_in_executor(self.decoders, self._unseal, opened.resume_state, model)
+                _restore(tracker, state)
             yield session
             end_reason = "closed"
         except StreamEnded as error:
@@ -161,6 +198,36 @@ class Service(pb_grpc.MaskStreamServiceServicer):
             raise
         finally:
             # Not awaited: a cancelled RPC must free its slot too.
-            self.scheduler.retire(session, partial(loop.call_soon_threadsafe, self.admission.release))
+            release = partial(self.admission.release, client)
+            self.scheduler.retire(session, partial(loop.call_soon_threadsafe, release))
             self._metrics.streams.labels(end_reason).inc()
-            log.info("stream %s ended: %s, %s", opened.session_id, end_reason, session.counts)
+            log.info("stream %s of %s ended: %s, %s", opened.session_id, client, end_reason, session.counts)
+
+    # ---- snapshots, in the decode pool -----------------------------------------------------------------------------
+
+    def _seal(self, model: Model, state: TrackerState) -> bytes:
+        from serve.snapshot import seal
+
+        assert self._snapshot_key is not None, "sessions take no snapshots without a key"
+        sealed = seal(state, model.identity.model_version, self._snapshot_key)
+        most = self._config.limits.max_snapshot_mib * 2**20
+        if len(sealed) > most:
+            raise SnapshotTooLarge(f"the snapshot takes {len(sealed)} bytes, the server sends {most} at most")
+        return sealed
+
+    def _unseal(self, sealed: bytes, model: Model) -> TrackerState:
+        if self._snapshot_key is None:
+            raise SnapshotInvalid("this server takes no snapshots; prompt with the last answered mask")
+        from serve.snapshot import unseal
+
+        most = self._config.limits.max_snapshot_mib * 2**20
+        return unseal(sealed, model.identity.model_version, self._snapshot_key, most)
+
+
+def _restore(tracker: Tracker, state: TrackerState) -> None:
+    try:
+        tracker.restore(state)
+    except ValueError as error:
+        raise SnapshotInvalid(f"the snapshot does not fit this server: {error}") from error
+    except MemoryExhausted as error:
+        raise ServerFull(str(error)) from error

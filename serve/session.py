@@ -1,18 +1,19 @@
 """Session: the state of one stream and what is done with it off the event loop.
 
-`prepare` runs in the decode pool, one request at a time; `take_turn` runs on the engine thread. The tracker is touched
-by the engine thread alone, the prompts that wait for a frame by `prepare` alone, so neither needs a lock. Answers leave
+`prepare` runs in the decode pool, one request at a time; turns run on the engine thread. The tracker is touched by the
+engine thread alone, the prompts that wait for a frame by `prepare` alone, so neither needs a lock. Answers leave
 through `post`, which the stream's RPC provides and which may be called from any thread.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
-from maskstream.errors import InvalidPrompt, MaskstreamError
-from maskstream.tracker import Prompt, Tracker
+from maskstream.errors import InvalidPrompt, MaskstreamError, NoObjects
+from maskstream.network_calls import Finished, Step
+from maskstream.tracker import Prompt, Segmentation, Tracker
 from serve.delivery import FrameQueue
-from serve.errors import EngineFailed, StreamEnded
+from serve.errors import EngineFailed, SnapshotsOff, StreamEnded
 from serve.messages import (
     Acked,
     Answer,
@@ -31,19 +32,26 @@ from serve.messages import (
     Request,
     ResetRequest,
     SetObjectsRequest,
+    SnapshotRequest,
+    SnapshotTaken,
 )
 from serve.metrics import Metrics
+from serve.model import Model
 
 
 class Session:
     """One stream. `post` takes an answer and the request it settles; `end` takes what ends the stream."""
 
-    def __init__(self, tracker: Tracker, queue: FrameQueue, metrics: Metrics) -> None:
-        self.queue = queue
+    def __init__(
+        self, model: Model, tracker: Tracker, queue: FrameQueue, metrics: Metrics, makes_snapshots: bool = False
+    ) -> None:
+        self.model, self.queue = model, queue
         self.counts = FrameCounts()  # kept by the event loop, as answers pass
         self.post: Callable[[Answer, Request | None], None]
         self.end: Callable[[StreamEnded], None]
-        self._tracker, self._metrics = tracker, metrics
+        self._tracker, self._metrics, self._makes_snapshots = tracker, metrics, makes_snapshots
+        self._in_turn: FrameRequest | None = None
+        self._queue_seconds = 0.0
         self._pending: dict[int, Prompt | BoxPrompt] = {}  # prompts that wait for the next frame
         self._evictions: Counter[str] = Counter()
         self._writes_skipped: Counter[str] = Counter()
@@ -91,21 +99,41 @@ class Session:
         """Objects followed at present; may be read from any thread."""
         return len(self._tracker.object_ids)
 
-    def take_turn(self) -> None:
-        """All requests that are ready, up to and with the next frame."""
+    @property
+    def company(self) -> Hashable:
+        """Model and size of the frame that the next turn would run; None for a turn without one."""
+        frame = self.queue.next_frame
+        return None if frame is None else (id(self.model), frame.shape)
+
+    def begin_turn(self) -> Step[Segmentation] | None:
+        """All requests that are ready, up to the next frame that can be followed: its step is returned."""
         while self.queue.ready:
             request, too_old = self.queue.take()
             if too_old:
                 self.post(Dropped(tuple(too_old), DropReason.TOO_OLD), None)
             if request is None:
-                return
+                return None
+            if isinstance(request, FrameRequest) and request.error is None:
+                return self._step(request)
             try:
                 answer = self._answer(request)
             except MaskstreamError as error:
                 answer = Refused(request.seq, error)
             self.post(answer, request)
-            if isinstance(request, FrameRequest):
-                return
+        return None
+
+    def finish_turn(self, finished: Finished, batch_size: int) -> None:
+        """Answer the frame. Raises what the step raised, unless it was the client's mistake."""
+        request, self._in_turn = self._in_turn, None
+        assert request is not None, "a turn that was begun is finished once"
+        request.frame = None  # 1 MiB and more that the answer does not need
+        if isinstance(finished.error, MaskstreamError):
+            self.queue.refund(request)
+            self.post(Refused(request.seq, finished.error), request)
+        elif finished.error is not None:
+            raise finished.error
+        else:
+            self.post(self._answered(request, finished.result, batch_size), request)
 
     def fail(self, error: Exception) -> None:
         """The engine raised; the stream ends, its cause stays in the server's log."""
@@ -117,10 +145,12 @@ class Session:
 
     def _answer(self, request: Request) -> Answer:
         match request:
-            case FrameRequest():
-                return self._step(request)
-            case SetObjectsRequest(error=MaskstreamError() as error) | RefusedRequest(error=error):
+            case FrameRequest(error=MaskstreamError() as error) | SetObjectsRequest(error=MaskstreamError() as error):
                 raise error
+            case RefusedRequest(error=error):
+                raise error
+            case SnapshotRequest():
+                return self._snapshot(request)
             case RemoveObjectsRequest():
                 self._remove(request)
             case ResetRequest():
@@ -129,18 +159,26 @@ class Session:
                 return Closed(self.counts)
         return Acked(request.seq)
 
-    def _step(self, request: FrameRequest) -> Answer:
-        if request.error is not None:
-            raise request.error
+    def _step(self, request: FrameRequest) -> Step[Segmentation]:
         assert request.frame is not None
-        queue_seconds = time.perf_counter() - request.received - request.decode_seconds
-        segmentation = self._tracker.step(request.frame, request.prompts)
-        request.frame = None  # 1 MiB and more that the answer does not need
+        self._in_turn = request
+        self._queue_seconds = time.perf_counter() - request.received - request.decode_seconds
+        return self._tracker.stepping(request.frame, request.prompts)
+
+    def _answered(self, request: FrameRequest, segmentation: Segmentation, batch_size: int) -> Answer:
         self._observe_memory()
         if request.suppress_output:
             return Acked(request.seq)
-        seconds = {"queue": queue_seconds, "decode": request.decode_seconds, **segmentation.stage_seconds}
-        return Answered(request, segmentation, seconds)
+        seconds = {"queue": self._queue_seconds, "decode": request.decode_seconds, **segmentation.stage_seconds}
+        return Answered(request, segmentation, seconds, batch_size)
+
+    def _snapshot(self, request: SnapshotRequest) -> Answer:
+        if not self._makes_snapshots:
+            raise SnapshotsOff("this server signs no snapshots; prompt a new stream with the last answered mask")
+        state = self._tracker.state()
+        if state is None:
+            raise NoObjects("no frame has been followed yet; there is nothing to take a snapshot of")
+        return SnapshotTaken(request.seq, state)
 
     def _remove(self, request: RemoveObjectsRequest) -> None:
         known = set(self._tracker.object_ids)

@@ -14,14 +14,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
 
+from maskstream.errors import MaskstreamError
+from maskstream.tracker_state import TrackerState
 from maskstream.v1 import maskstream_pb2 as pb
 from serve import answer_codec, request_codec
 from serve.config import Limits
-from serve.errors import Draining, IdleTimeout, OutOfOrder, StreamEnded
+from serve.errors import CreditExceeded, Draining, IdleTimeout, OutOfOrder, PromptRateExceeded, StreamEnded
 from serve.messages import (
     Acked,
     Answer,
@@ -37,22 +40,33 @@ from serve.messages import (
     RefusedRequest,
     Request,
     SetObjectsRequest,
+    SnapshotTaken,
 )
 from serve.metrics import Metrics
+from serve.prompt_rate import PromptRate
 from serve.session import Session
 
 Context: TypeAlias = grpc.aio.ServicerContext[pb.PropagateRequest, pb.PropagateResponse]
 Outgoing = tuple[Answer, Request | None]
 
 
+@dataclass(frozen=True)
+class Place:
+    """What a stream uses of the server around it; `seal` makes a snapshot of a state and is work for the pool."""
+
+    pool: ThreadPoolExecutor
+    metrics: Metrics
+    wake_engine: Callable[[], None]
+    seal: Callable[[TrackerState], bytes]
+
+
 class Stream:
     """Runs one stream from Opened to Closed. Everything here is called on the event loop."""
 
-    def __init__(
-        self, session: Session, opened: OpenRequest, limits: Limits, pool: ThreadPoolExecutor, metrics: Metrics
-    ) -> None:
+    def __init__(self, session: Session, opened: OpenRequest, limits: Limits, place: Place) -> None:
         self._session, self._opened, self._limits = session, opened, limits
-        self._pool, self._metrics = pool, metrics
+        self._place, self._metrics = place, place.metrics
+        self._prompt_rate = PromptRate(limits.max_prompts_per_second)
         self._loop = asyncio.get_running_loop()
         self._outbox: deque[Outgoing] = deque()
         self._waiters: list[asyncio.Future[None]] = []
@@ -67,11 +81,11 @@ class Stream:
         session.post = self._post_from_any_thread
         session.end = self._end_from_any_thread
 
-    async def run(self, context: Context, first_seq: int, wake_engine: Callable[[], None]) -> None:
+    async def run(self, context: Context, first_seq: int) -> None:
         """Until Closed is written. Raises StreamEnded when the stream ends with a status."""
         self._last_seq = first_seq
         writer = asyncio.create_task(self._write(context))
-        tasks = [writer, *map(_start, (self._read(context), self._decode(wake_engine), self._watch()))]
+        tasks = [writer, *map(_start, (self._read(context), self._decode(), self._watch()))]
         try:
             waiting: set[asyncio.Future[None]] = {*tasks, self._failed}
             while not writer.done():
@@ -88,6 +102,10 @@ class Stream:
     def announce_drain(self, grace_seconds: float) -> None:
         """Tell the client to move."""
         self._post(DrainNotice(grace_seconds), None)
+
+    def fail(self, error: StreamEnded) -> None:
+        """End with this status, whatever the engine is doing."""
+        self._fail(error)
 
     def close_for_drain(self) -> None:
         """Take no more requests, answer what is queued, end with status DRAINING."""
@@ -112,7 +130,10 @@ class Stream:
             self._accept(message)
 
     def _accept(self, message: pb.PropagateRequest) -> None:
+        if message.WhichOneof("kind") == "credit" and self._takes_credit(message):
+            return
         request = request_codec.parse_request(message, self._limits, self._opened.delivery)
+        request = self._within_rate(request)
         is_frame = isinstance(request, FrameRequest) or (isinstance(request, RefusedRequest) and request.is_frame)
         self._session.counts.received += is_frame
         if request.seq <= self._last_seq:
@@ -124,6 +145,26 @@ class Stream:
         else:
             self._queue(request)
 
+    def _takes_credit(self, message: pb.PropagateRequest) -> bool:
+        """Whether this grant counts; it has no answer then."""
+        queue = self._session.queue
+        if not queue.keeps_credit or message.seq <= self._last_seq:
+            return False
+        self._last_seq = message.seq
+        queue.grant(message.credit.results)
+        self._place.wake_engine()
+        return True
+
+    def _within_rate(self, request: Request) -> Request:
+        prompts = request.num_prompts
+        if not prompts or self._prompt_rate.allows(prompts, request.received):
+            return request
+        error = PromptRateExceeded(
+            f"more than {self._limits.max_prompts_per_second} objects a second are prompted or removed on this stream"
+        )
+        is_frame = isinstance(request, FrameRequest)
+        return RefusedRequest(seq=request.seq, received=request.received, error=error, is_frame=is_frame)
+
     def _close(self, request: CloseRequest) -> None:
         self._closing = True
         if not request.drain:
@@ -131,23 +172,28 @@ class Stream:
         self._queue(request)
 
     def _queue(self, request: Request) -> None:
-        self._drop(self._session.queue.put(request), DropReason.SUPERSEDED)
+        queue = self._session.queue
+        self._drop(queue.put(request), DropReason.SUPERSEDED)
+        if queue.keeps_credit and queue.flooded:
+            self._fail(CreditExceeded(f"more than {queue.max_in_flight} requests are unanswered; wait for answers"))
         self._notify()
 
     # ---- decoder ---------------------------------------------------------------------------------------------------
 
-    async def _decode(self, wake_engine: Callable[[], None]) -> None:
+    async def _decode(self) -> None:
         queue = self._session.queue
         while True:
             await self._until(lambda: queue.may_decode)
             request = queue.next_to_decode()
             was_droppable = request.droppable
             if isinstance(request, FrameRequest | SetObjectsRequest):
-                await self._loop.run_in_executor(self._pool, self._session.prepare, request)  # megabytes, milliseconds
+                await self._loop.run_in_executor(
+                    self._place.pool, self._session.prepare, request
+                )  # megabytes, milliseconds
             else:
                 self._session.prepare(request)
             self._drop(queue.put_ready(request, was_droppable), DropReason.SUPERSEDED)
-            wake_engine()
+            self._place.wake_engine()
 
     # ---- writer ----------------------------------------------------------------------------------------------------
 
@@ -158,6 +204,8 @@ class Stream:
             self._writing_since = time.perf_counter()
             if isinstance(answer, Answered):
                 await self._write_result(context, answer)
+            elif isinstance(answer, SnapshotTaken):
+                await context.write(await self._sealed(answer))
             else:
                 await context.write(answer_codec.encode_answer(answer))
             self._active, self._writing_since = time.perf_counter(), None
@@ -169,12 +217,22 @@ class Stream:
 
     async def _write_result(self, context: Context, answer: Answered) -> None:
         dropped, self._dropped_since_last = self._dropped_since_last, 0
-        result = await self._loop.run_in_executor(self._pool, answer_codec.encode_result, answer, self._opened, dropped)
+        result = await self._loop.run_in_executor(
+            self._place.pool, answer_codec.encode_result, answer, self._opened, dropped
+        )
         await context.write(result.response)
         seconds = {**answer.seconds, "encode": result.encode_seconds, "total": result.total_seconds}
         captured = answer.request.capture_time
         age_seconds = None if captured is None else time.time() - captured
         self._metrics.observe_frame(seconds, self._opened.delivery.value, age_seconds)
+
+    async def _sealed(self, taken: SnapshotTaken) -> pb.PropagateResponse:
+        try:
+            state = await self._loop.run_in_executor(self._place.pool, self._place.seal, taken.state)
+        except MaskstreamError as error:
+            return answer_codec.encode_answer(Refused(taken.seq, error))
+        version = self._session.model.identity.model_version
+        return pb.PropagateResponse(snapshot=pb.SnapshotData(seq=taken.seq, state=state, model_version=version))
 
     def _post_from_any_thread(self, answer: Answer, request: Request | None) -> None:
         self._loop.call_soon_threadsafe(self._post, answer, request)
@@ -219,6 +277,8 @@ class Stream:
             now = time.perf_counter()
             if self._writing_since is not None and now - self._writing_since > limit:
                 raise IdleTimeout(f"the client has read no answer for {limit:.0f} s; read answers while sending")
+            if self._session.queue.starved and now - self._active > limit:
+                raise IdleTimeout(f"no Credit came for {limit:.0f} s and results wait; grant some with Credit")
             if self._reading and not self._session.queue.unanswered and now - self._active > limit:
                 raise IdleTimeout(f"no request came for {limit:.0f} s; open a new stream when there are frames again")
 

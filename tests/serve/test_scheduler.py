@@ -1,17 +1,24 @@
 """The engine thread: who gets the next turn, and what a failure and an end do."""
 
+import gc
 import threading
+import weakref
 
 import pytest
+from fakes import FakeNetworks
 
+from serve.metrics import Identity
+from serve.model import Model
 from serve.scheduler import Scheduler
 
 
 class Turns:
     """A stream with a number of turns to take."""
 
-    def __init__(self, name, turns, log):
-        self.name, self.turns, self.log = name, turns, log
+    def __init__(self, name, turns, log, size=(64, 96), model=None):
+        self.name, self.turns, self.log, self.size = name, turns, log, size
+        self.model = model or Model(FakeNetworks(), Identity("", "", "", "", ""))
+        self.batches = []
         self.failure = self.failed = None
         self.released = threading.Event()
 
@@ -19,11 +26,26 @@ class Turns:
     def ready(self):
         return self.turns > 0
 
-    def take_turn(self):
+    @property
+    def company(self):
+        return self.size
+
+    def begin_turn(self):
         self.turns -= 1
         self.log.append(self.name)
+        return self.step() if self.size else None
+
+    def step(self):
         if self.failure:
             raise self.failure
+        yield from ()
+        return self.name
+
+    def finish_turn(self, finished, batch_size):
+        self.batches.append(batch_size)
+        if finished.error:
+            raise finished.error
+        assert finished.result == self.name
 
     def fail(self, error):
         self.failed = error
@@ -99,7 +121,7 @@ def test_a_long_turn_shows(scheduler):
     gate, inside = threading.Event(), threading.Event()
     scheduler.start()
     stream = Turns("a", 1, [])
-    stream.take_turn = lambda: (inside.set(), gate.wait(5), setattr(stream, "turns", 0))
+    stream.begin_turn = lambda: (inside.set(), gate.wait(5), setattr(stream, "turns", 0))[3:] or None
     scheduler.add(stream)
     scheduler.wake()
     assert inside.wait(5)
@@ -109,3 +131,66 @@ def test_a_long_turn_shows(scheduler):
     scheduler.run(lambda: None).result(5)
     assert scheduler.turn_seconds == 0
     assert scheduler.busy_seconds > 0
+
+
+def test_streams_of_one_company_share_a_turn_in_the_order_of_their_waiting(scheduler):
+    log = []
+    model = Model(FakeNetworks(), Identity("", "", "", "", ""), max_batch=4)
+    streams = {name: Turns(name, 2, log, size, model) for name, size in zip("abcdef", (1, 2, 1, 1, 1, 1), strict=True)}
+    for stream in streams.values():
+        scheduler.add(stream)
+    scheduler.start()
+    finish(scheduler)
+    assert "".join(log) == "-acde-b-facd-ef-b".replace("-", "")
+    assert streams["a"].batches == [4, 4]
+    assert streams["b"].batches == [1, 1]
+
+
+def test_batches_are_powers_of_two_and_leave_nobody_behind(scheduler):
+    log = []
+    model = Model(FakeNetworks(), Identity("", "", "", "", ""), max_batch=8)
+    streams = [Turns(name, 3, log, 1, model) for name in "abcdefg"]
+    for stream in streams:
+        scheduler.add(stream)
+    scheduler.start()
+    finish(scheduler)
+    assert {size for stream in streams for size in stream.batches} <= {1, 2, 4, 8}
+    assert all(len(stream.batches) == 3 for stream in streams)
+
+
+def test_models_are_never_mixed_in_a_batch(scheduler):
+    old, new = (Model(FakeNetworks(), Identity("", "", "", "", ""), max_batch=4) for _ in range(2))
+    streams = [Turns(name, 1, [], (id(model), 1), model) for name, model in zip("abcd", (old, new) * 2, strict=True)]
+    for stream in streams:
+        scheduler.add(stream)
+    scheduler.start()
+    finish(scheduler)
+    assert [stream.batches for stream in streams] == [[2]] * 4
+
+
+def test_the_stream_that_fails_in_a_batch_fails_alone(scheduler, caplog):
+    model = Model(FakeNetworks(), Identity("", "", "", "", ""), max_batch=4)
+    streams = [Turns(name, 2, [], 1, model) for name in "abcd"]
+    streams[1].failure = RuntimeError("broken")
+    for stream in streams:
+        scheduler.add(stream)
+    scheduler.start()
+    finish(scheduler)
+    assert [stream.failed for stream in streams] == [None, streams[1].failure, None, None]
+    assert [len(stream.batches) for stream in streams] == [2, 1, 2, 2]
+    assert scheduler.failures == 1
+
+
+def test_a_stream_that_has_gone_is_not_kept_alive_by_a_thread_that_waits(scheduler):
+    scheduler.start()
+    stream = Turns("a", 1, [])
+    gone = weakref.ref(stream)
+    scheduler.add(stream)
+    finish(scheduler)
+    released = threading.Event()
+    scheduler.retire(stream, released.set)
+    assert released.wait(5)
+    del stream
+    scheduler.run(lambda: None).result(5)
+    gc.collect()
+    assert gone() is None
