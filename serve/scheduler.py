@@ -141,7 +141,7 @@ class Scheduler:
             pass
 
     def _work(self) -> bool:
-        """Wait for something to do and do it; False at the end. A call of its own, so that no stream is held while waiting."""
+        """Wait for something to do and do it; False at the end. While it waits it holds no stream."""
         with self._changed:
             self._changed.wait_for(self._has_work)
             retired, self._retired = self._retired, deque()
