@@ -60,7 +60,8 @@ class ServeConfig:
     http: str = "127.0.0.1:9464"  # /metrics /livez /readyz
     max_streams: int = 8
     max_batch: int = 0  # frames of different streams in one run of the networks; 0: what measures best at the start
-    bank_mib: int = 1024  # of all streams' memory banks together
+    bank_mib: int = 1024  # of all streams' memory banks together; 0: half of what the loaded model leaves
+    bank_reserve: bool = False  # back the bank with memory at the start, so that it cannot be missing later
     decode_threads: int = 2
     default_max_in_flight: int = 4
     grace_seconds: float = 10.0  # from SIGTERM to the end, for streams to finish
@@ -107,7 +108,7 @@ def _build(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _check(config: ServeConfig) -> None:
-    positive = ("max_streams", "bank_mib", "decode_threads", "default_max_in_flight", "grace_seconds")
+    positive = ("max_streams", "decode_threads", "default_max_in_flight", "grace_seconds")
     limits = [f.name for f in dataclasses.fields(Limits) if f.name not in MAY_BE_ZERO]
     for owner, names in ((config, positive), (config.limits, limits)):
         for name in names:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from maskstream.networks import Networks
 from maskstream.v1 import maskstream_pb2_grpc as pb_grpc
 from serve.admission import Phase
+from serve.bank import secure
 from serve.config import ServeConfig
 from serve.engine_watch import EngineWatch
 from serve.http_endpoint import HttpEndpoint, split_address
@@ -67,6 +68,7 @@ class Server:
         self._service.scheduler.start()
         self._ticker = asyncio.create_task(self._watch.run())
         await self._warm_up(self._service.model)
+        secure(self._service.pool, self._config.bank_reserve)
         self._service.admission.phase = Phase.SERVING
         await self._set_health(serving=True)
 

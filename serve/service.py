@@ -17,7 +17,6 @@ import grpc
 from grpc_status import rpc_status
 
 from maskstream import wire
-from maskstream.block_pool import BlockPool
 from maskstream.errors import MemoryExhausted
 from maskstream.tracker import Tracker, TrackerSettings
 from maskstream.tracker_state import TrackerState
@@ -25,6 +24,7 @@ from maskstream.v1 import maskstream_pb2 as pb
 from maskstream.v1 import maskstream_pb2_grpc as pb_grpc
 from serve import answer_codec, request_codec
 from serve.admission import Admission, smallest_stream_bytes
+from serve.bank import bank_pool
 from serve.config import ServeConfig
 from serve.delivery import FrameQueue
 from serve.errors import (
@@ -59,7 +59,7 @@ class Service(pb_grpc.MaskStreamServiceServicer):
         self.scheduler = Scheduler()
         self.empty = asyncio.Event()  # set while no stream is open
         self.empty.set()
-        self.pool = BlockPool(config.bank_mib * 2**20)
+        self.pool = bank_pool(config.bank_mib * 2**20)
         self.admission = Admission(config.max_streams, self.pool, smallest_stream_bytes(model.networks.spec))
         self.streams: dict[Stream, Session] = {}
         self.decoders = ThreadPoolExecutor(config.decode_threads, thread_name_prefix="decode")
