@@ -26,7 +26,7 @@ def bank_pool(wanted_bytes: int) -> BlockPool:
 
 
 def secure(pool: BlockPool, reserve: bool) -> None:
-    """Once the engine is warm: the bank must fit into what is left. Raises ConfigError; takes all of it if `reserve`."""
+    """Once the engine is warm: the bank must fit into what is left. Raises ConfigError; takes it all if `reserve`."""
     left = memory_left_bytes()
     if left is not None and pool.total_bytes > left:
         raise ConfigError(
