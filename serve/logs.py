@@ -1,20 +1,20 @@
 """Logging of the server: one line a record, as text or as JSON, that no reader and no disk can hold up.
 
 A log goes to a pipe that its reader may have stopped reading, or to a disk that may be full, and a client can make a
-server write a lot. So a record becomes a line where it is made, waits in a bounded queue, and a thread of its own writes
-it; what finds no room or cannot be written is counted and gone. What a client sends stays within its line and its
-length. The standard library's loggers do all of it: gRPC and asyncio log there too, so another library would only be a
-second way to the same place.
+server write a lot. So a record becomes a line where it is made, waits in a bounded queue, and a thread of its own
+writes it; what finds no room or cannot be written is counted and gone. What a client sends stays within its line and
+its length. The standard library's loggers do all of it: gRPC and asyncio log there too, so another library would only
+be a second way to the same place.
 """
 
 import json
 import logging
+import math
 import os
 import queue
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -68,7 +68,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
-        fields = {
+        fields: dict[str, object] = {
             "time": _time(record.created),
             "level": record.levelname,
             "logger": record.name,
@@ -200,10 +200,13 @@ def _time(created: float) -> str:
     return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _extra_fields(record: logging.LogRecord) -> Mapping[str, object]:
+def _extra_fields(record: logging.LogRecord) -> dict[str, object]:
     extra = {name: value for name, value in record.__dict__.items() if name not in STANDARD_FIELDS}
-    kept = bool | int | None  # a float may be NaN, which JSON lacks; text says it
-    return {name: value if isinstance(value, kept) else _cut(str(value)) for name, value in extra.items()}
+    return {name: value if _is_json(value) else _cut(str(value)) for name, value in extra.items()}
+
+
+def _is_json(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and math.isfinite(value))
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as CounterFamily
 from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
 
 from maskstream.errors import InvalidFrame, InvalidPrompt, MaskstreamError, MemoryExhausted, NoObjects, SizeChanged
 from maskstream.memory_bank import Role
@@ -31,7 +32,7 @@ BATCHES = (1, 2, 4, 8, 16, 32)  # frames
 OLDEST_SECONDS = 3600.0  # an age beyond this is a clock that is wrong, or an old recording, and no latency
 OTHER = "other"
 
-Family = TypeVar("Family", CounterFamily, Gauge, Histogram)
+Family = TypeVar("Family", bound=MetricWrapperBase)
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,14 @@ class Metrics:
 
     def _add_process(self) -> None:
         self.loop_lag_seconds = self._histogram("loop_lag_seconds", "How late the event loop woke up.")
-        for name, text in (("dropped", "that could not be written"), ("suppressed", "that repeated too fast")):
-            counter = ReadCounter(f"maskstream_log_records_{name}", f"Log records {text}.", self.registry)
-            counter.set_function(lambda name=name: lost_records()[name])
+        self.log_records_dropped = ReadCounter(
+            "maskstream_log_records_dropped", "Log records that could not be written.", self.registry
+        )
+        self.log_records_dropped.set_function(lambda: lost_records()["dropped"])
+        self.log_records_suppressed = ReadCounter(
+            "maskstream_log_records_suppressed", "Log records that repeated too fast.", self.registry
+        )
+        self.log_records_suppressed.set_function(lambda: lost_records()["suppressed"])
 
     def set_identity(self, identity: Identity) -> None:
         """Publish maskstream_build_info; another one than before is a hot swap."""
@@ -185,8 +191,12 @@ class Metrics:
 
     def bind_phase(self, phase: Callable[[], Phase]) -> None:
         """maskstream_admission_phase shows what `phase` says."""
+
+        def is_in(each: Phase) -> Callable[[], float]:
+            return lambda: phase() is each
+
         for each in Phase:
-            self.admission_phase.labels(each).set_function(lambda each=each: phase() is each)
+            self.admission_phase.labels(each).set_function(is_in(each))
 
     def bind_blocks(self, used: Callable[[], int], total: int) -> None:
         """maskstream_memory_blocks shows what `used` says, of `total`."""
@@ -228,7 +238,8 @@ class Metrics:
 
 def request_reasons() -> list[str]:
     """Reasons of a FrameError: what serve.errors has for single requests, and what the tracker raises."""
-    kinds = {InvalidFrame, SizeChanged, InvalidPrompt, NoObjects, MemoryExhausted, *_kinds(MaskstreamError)}
+    of_tracker: list[type[MaskstreamError]] = [InvalidFrame, SizeChanged, InvalidPrompt, NoObjects, MemoryExhausted]
+    kinds = of_tracker + _kinds(MaskstreamError)
     return sorted(kind.reason for kind in kinds if not issubclass(kind, errors.StreamEnded))
 
 
@@ -238,8 +249,8 @@ def stream_reasons() -> list[str]:
 
 
 def _kinds(base: type[MaskstreamError]) -> list[type[MaskstreamError]]:
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, base)]
-    return [kind for kind in kinds if kind.__module__ == errors.__name__]
+    named = [kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__module__ == errors.__name__]
+    return [kind for kind in named if issubclass(kind, base)]
 
 
 def _labels_of(identity: Identity) -> tuple[str, ...]:

@@ -143,6 +143,11 @@ class Server:
         service, metrics = self._service, self._metrics
         metrics.stream_slots.set(service.admission.max_streams)
         metrics.memory_bank_limit_bytes.set(service.pool.total_bytes)
+        metrics.bind_phase(lambda: service.admission.phase)
+        metrics.bind_blocks(lambda: service.pool.used_blocks, service.pool.total_blocks)
+        metrics.engine_busy_seconds.set_function(lambda: service.scheduler.busy_seconds)
+        metrics.engine_stuck.set_function(lambda: not self._watch.healthy)
+        metrics.decode_queue.set_function(lambda: sum(s.queue.may_decode for s in list(service.streams.values())))
         metrics.streams_active.set_function(lambda: service.admission.active)
         metrics.memory_bank_bytes.set_function(lambda: service.pool.used_bytes)
         metrics.ready_frames.set_function(lambda: service.scheduler.ready_streams)

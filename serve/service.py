@@ -56,7 +56,7 @@ class Service(pb_grpc.MaskStreamServiceServicer):
 
     def __init__(self, model: Model, config: ServeConfig, metrics: Metrics) -> None:
         self.model = model
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(metrics.observe_turn)
         self.empty = asyncio.Event()  # set while no stream is open
         self.empty.set()
         self.pool = bank_pool(config.bank_mib * 2**20)
@@ -121,6 +121,7 @@ class Service(pb_grpc.MaskStreamServiceServicer):
             stream = Stream(session, opened, self._config.limits, place)
             self.streams[stream] = session
             self.empty.clear()
+            self._metrics.streams_opened.labels(opened.delivery).inc()
             try:
                 await context.write(self._opened(opened, model))
                 self.scheduler.add(session)
@@ -188,9 +189,12 @@ class Service(pb_grpc.MaskStreamServiceServicer):
                 # Checking megabytes is the pool's work; the copy is made here, where no cancelled RPC overtakes it.
                 state = await loop.run_in_executor(self.decoders, self._unseal, opened.resume_state, model)
                 _restore(tracker, state)
+                self._metrics.resumes.labels("taken").inc()
             yield session
             end_reason = "closed"
         except StreamEnded as error:
+            if isinstance(error, SnapshotInvalid):
+                self._metrics.resumes.labels("refused").inc()
             end_reason = error.reason.lower()
             raise
         except (asyncio.CancelledError, grpc.aio.BaseError):

@@ -158,6 +158,8 @@ class Stream:
     def _within_rate(self, request: Request) -> Request:
         prompts = request.num_prompts
         if not prompts or self._prompt_rate.allows(prompts, request.received):
+            if isinstance(request, FrameRequest | SetObjectsRequest):
+                self._metrics.add_prompts(request.encoded_prompts)
             return request
         error = PromptRateExceeded(
             f"more than {self._limits.max_prompts_per_second} objects a second are prompted or removed on this stream"
@@ -230,7 +232,9 @@ class Stream:
         try:
             state = await self._loop.run_in_executor(self._place.pool, self._place.seal, taken.state)
         except MaskstreamError as error:
+            self._metrics.snapshots.labels("refused").inc()
             return answer_codec.encode_answer(Refused(taken.seq, error))
+        self._metrics.snapshots.labels("made").inc()
         version = self._session.model.identity.model_version
         return pb.PropagateResponse(snapshot=pb.SnapshotData(seq=taken.seq, state=state, model_version=version))
 
