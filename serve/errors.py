@@ -5,12 +5,17 @@ UNAVAILABLE means: the same call may succeed at once on another replica. RESOURC
 another replica has too.
 """
 
+from typing import Any, NoReturn
+
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
 
 from maskstream import wire
 from maskstream.errors import InvalidFrame, InvalidPrompt, MaskstreamError, MemoryExhausted, NoObjects
 
 DOMAIN = "maskstream"
+REASON_METADATA = "maskstream-reason"
+RETRY_METADATA = "maskstream-retry-after-ms"
 
 
 class FrameUndecodable(InvalidFrame):
@@ -120,6 +125,18 @@ class EngineStuck(StreamEnded):
     reason, code = "ENGINE_STUCK", code_pb2.INTERNAL
 
 
+class TokenRequired(StreamEnded):
+    """The call carries no token."""
+
+    reason, code = "TOKEN_REQUIRED", code_pb2.UNAUTHENTICATED
+
+
+class TokenInvalid(StreamEnded):
+    """The call's token is not known, or not any more."""
+
+    reason, code = "TOKEN_INVALID", code_pb2.UNAUTHENTICATED
+
+
 class SnapshotInvalid(StreamEnded):
     """Open.resume_state cannot be used here; the message says why."""
 
@@ -130,6 +147,10 @@ class ClientStreamLimit(StreamEnded):
     """This client has as many streams open as one client may."""
 
     reason, code = "CLIENT_STREAM_LIMIT", code_pb2.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, client: str) -> None:
+        super().__init__(message)
+        self.client = client
 
 
 class CreditExceeded(StreamEnded):
@@ -164,7 +185,22 @@ def status_of(error: StreamEnded) -> status_pb2.Status:
     if isinstance(error, BadConfig):
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=str(error))
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, ClientStreamLimit):
+        quota = error_details_pb2.QuotaFailure.Violation(subject=error.client, description=str(error))
+        details.append(error_details_pb2.QuotaFailure(violations=[quota]))
     status = status_pb2.Status(code=error.code, message=str(error))
     for detail in details:
         status.details.add().Pack(detail)
     return status
+
+
+async def abort(context: Any, error: StreamEnded) -> NoReturn:
+    """End an RPC with the error's status; its reason is in the trailing metadata too, in plain words, for clients
+    without the google.rpc messages.
+    """
+    status = rpc_status.to_status(status_of(error))
+    metadata = [*status.trailing_metadata, (REASON_METADATA, error.reason)]
+    if error.retry_after_seconds is not None:
+        metadata.append((RETRY_METADATA, str(round(1000 * error.retry_after_seconds))))
+    await context.abort(status.code, status.details, tuple(metadata))
+    raise AssertionError("gRPC's abort raises")

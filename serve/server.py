@@ -24,6 +24,7 @@ from serve.listener import bind, build_listener
 from serve.metrics import Metrics
 from serve.model import Load, Model, identity_of
 from serve.service import SERVICE_NAME, Service
+from serve.tokens import TokenInterceptor
 from serve.warm_up import warm_up
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Server:
         self.http = _with_port(self.http, self._http.port)
         self._grpc = self._build_grpc()
         try:
-            self.listen = _with_port(self.listen, bind(self._grpc, self.listen, self._config))
+            self.listen = _with_port(self.listen, bind(self._grpc, self.listen, self._config.tls))
         except Exception:
             self._http.stop()
             raise
@@ -115,7 +116,8 @@ class Server:
         return split_address(self.listen)[1]
 
     def _build_grpc(self) -> grpc.aio.Server:
-        server = build_listener(self._config)
+        tokens = self._service.tokens
+        server = build_listener(self._config, [TokenInterceptor(tokens)] if tokens else [])
         pb_grpc.add_MaskStreamServiceServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._config.reflection:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 
 import grpc
-from grpc_status import rpc_status
 
 from maskstream import wire
 from maskstream.errors import MemoryExhausted
@@ -23,7 +22,7 @@ from maskstream.tracker_state import TrackerState
 from maskstream.v1 import maskstream_pb2 as pb
 from maskstream.v1 import maskstream_pb2_grpc as pb_grpc
 from serve import answer_codec, request_codec
-from serve.admission import Admission, smallest_stream_bytes
+from serve.admission import Admission, Bounds, smallest_stream_bytes
 from serve.bank import bank_pool
 from serve.config import ServeConfig
 from serve.delivery import FrameQueue
@@ -35,7 +34,7 @@ from serve.errors import (
     SnapshotInvalid,
     SnapshotTooLarge,
     StreamEnded,
-    status_of,
+    abort,
 )
 from serve.messages import OpenRequest
 from serve.metrics import Metrics
@@ -44,11 +43,11 @@ from serve.scheduler import Scheduler
 from serve.security import client_of
 from serve.session import Session
 from serve.stream import Context, Place, Stream, read_request
+from serve.tokens import TokenFile
 
 log = logging.getLogger(__name__)
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["MaskStreamService"].full_name
-REASON_METADATA = "maskstream-reason"
 
 
 class Service(pb_grpc.MaskStreamServiceServicer):
@@ -60,7 +59,10 @@ class Service(pb_grpc.MaskStreamServiceServicer):
         self.empty = asyncio.Event()  # set while no stream is open
         self.empty.set()
         self.pool = bank_pool(config.bank_mib * 2**20)
-        self.admission = Admission(config.max_streams, self.pool, smallest_stream_bytes(model.networks.spec))
+        bounds = Bounds(config.max_streams, config.limits.max_streams_per_client, config.max_utilisation)
+        smallest = smallest_stream_bytes(model.networks.spec)
+        self.admission = Admission(bounds, self.pool, smallest, lambda: self.busy_ratio)
+        self.tokens = TokenFile(config.auth.tokens) if config.auth.tokens else None
         self.streams: dict[Stream, Session] = {}
         self.decoders = ThreadPoolExecutor(config.decode_threads, thread_name_prefix="decode")
         self.busy_ratio = 0.0  # of the engine thread, over the last second
@@ -76,10 +78,7 @@ class Service(pb_grpc.MaskStreamServiceServicer):
         try:
             await self._propagate(context)
         except StreamEnded as error:
-            status = rpc_status.to_status(status_of(error))
-            # The reason in plain words too, for clients without the google.rpc messages.
-            metadata = (*status.trailing_metadata, (REASON_METADATA, error.reason))
-            await context.abort(status.code, status.details, metadata)
+            await abort(context, error)
 
     async def GetServerInfo(  # noqa: N802 - gRPC's name
         self,
@@ -107,9 +106,9 @@ class Service(pb_grpc.MaskStreamServiceServicer):
         self.admission.smallest_stream_bytes = smallest_stream_bytes(model.networks.spec)
 
     async def _propagate(self, context: Context) -> None:
-        client = client_of(context)
         model = self.model
         try:
+            client = client_of(context, self.tokens)
             first = await self._first_request(context)
             opened = self._grant(request_codec.parse_open(first.open, self._config.limits), model)
             self.admission.admit(client)

@@ -116,7 +116,7 @@ def test_a_full_server_says_when_to_retry(start):
     code, _, details = not_opened(running, open=pb.Open())
     assert code is grpc.StatusCode.UNAVAILABLE
     assert details[error_details_pb2.ErrorInfo].reason == "SERVER_FULL"
-    assert details[error_details_pb2.RetryInfo].retry_delay.seconds == 1
+    assert 0 < details[error_details_pb2.RetryInfo].retry_delay.ToTimedelta().total_seconds() < 10
     assert running.sample("stream_rejected_total", reason="SERVER_FULL") == 1
     goes_on(stream)
 
