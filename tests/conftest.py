@@ -3,15 +3,19 @@
 from collections.abc import Iterator
 
 import pytest
+from certificates import authority, client_pair, server_pair
 from exported import combined_artifact, copied_artifact, small_artifact, small_checkpoint_file
 from hypothesis import settings
 from served import event_loop_thread, running, start
 
 __all__ = [
+    "authority",
+    "client_pair",
     "combined_artifact",
     "copied_artifact",
     "event_loop_thread",
     "running",
+    "server_pair",
     "small_artifact",
     "small_checkpoint_file",
     "start",

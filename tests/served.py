@@ -19,6 +19,7 @@ from fakes import FakeNetworks
 from prometheus_client import CollectorRegistry
 
 from maskstream import wire
+from maskstream.client_security import Access, secure_channel
 from maskstream.v1 import maskstream_pb2 as pb
 from maskstream.v1 import maskstream_pb2_grpc as pb_grpc
 from serve.config import Limits, ServeConfig
@@ -50,6 +51,11 @@ class Running:
         self.stub = pb_grpc.MaskStreamServiceStub(self.channel)
         self.calls: list[WireStream] = []
         self.running = True
+
+    def connect(self, access: Access) -> Any:
+        """A stub to the server by a channel of its own."""
+        channel = secure_channel(self.server.listen, [("grpc.use_local_subchannel_pool", 1)], access)
+        return pb_grpc.MaskStreamServiceStub(channel)
 
     def run(self, work: Any) -> Any:
         """Run a coroutine on the server's loop."""
