@@ -49,9 +49,7 @@ def secure_channel(target: str, options: Options, access: Access) -> grpc.Channe
     if access.token is None:
         return channel
     if access.tls is None and not access.insecure_token and not _is_this_machine(target):
-        raise ValueError(
-            f"the token would be sent to {target} in plain text; give `tls`, or insecure_token=True behind your own proxy"
-        )
+        raise ValueError(f"the token would be sent to {target} in plain text; give `tls`, or insecure_token=True")
     return grpc.intercept_channel(channel, _Bearer(access.token))
 
 

@@ -1,11 +1,13 @@
 """The program as a parent process sees it: what it announces, its exit status, SIGTERM."""
 
+import hashlib
 import json
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -13,7 +15,8 @@ from served import TIMEOUT, picture, square
 
 from maskstream.client import MaskStreamClient, Prompt
 from serve import __main__ as program
-from serve.__main__ import build_parser, main
+from serve.__main__ import build_parser, main, warn_of_open_doors
+from serve.config import AuthSettings, ServeConfig, TlsSettings
 from serve.server import build_server
 
 FAKE_SERVER = """
@@ -111,3 +114,29 @@ def test_help_teaches_by_example():
     text = build_parser().format_help()
     assert "maskstream-serve --artifact my_model/" in text
     assert "127.0.0.1:50051" in text
+
+
+def test_a_new_token_is_printed_with_its_line(capsys):
+    assert main(["--new-token", "camera-1"]) == 0
+    shown = capsys.readouterr().out
+    token, line = (row.partition(":")[2].strip() for row in shown.splitlines())
+    assert line == f'"camera-1" = "sha256:{hashlib.sha256(token.encode()).hexdigest()}"'
+
+
+@pytest.mark.parametrize(
+    ("settings", "warnings"),
+    [
+        ({}, 0),
+        ({"listen": "localhost:1", "http": "[::1]:2"}, 0),
+        ({"listen": "0.0.0.0:1"}, 2),
+        ({"listen": ":1"}, 2),
+        ({"listen": "10.0.0.7:1", "tls": TlsSettings(Path("a"), Path("b"))}, 1),
+        ({"listen": "10.0.0.7:1", "tls": TlsSettings(Path("a"), Path("b"), Path("c"))}, 0),
+        ({"listen": "10.0.0.7:1", "tls": TlsSettings(Path("a"), Path("b")), "auth": AuthSettings(Path("t"))}, 0),
+        ({"auth": AuthSettings(Path("t"))}, 1),
+        ({"http": "0.0.0.0:9464"}, 1),
+    ],
+)
+def test_each_open_door_is_a_warning(settings, warnings, caplog):
+    warn_of_open_doors(ServeConfig(**settings))
+    assert len(caplog.records) == warnings

@@ -1,5 +1,6 @@
 """Metrics on a private registry: what a served stream leaves there, and that labels stay few."""
 
+import re
 import time
 import urllib.error
 import urllib.request
@@ -236,3 +237,24 @@ def test_a_stuck_engine_is_not_alive(start):
     with pytest.raises(urllib.error.HTTPError, match="503") as caught:
         get(running, "/livez")
     caught.value.close()
+
+
+DOCUMENTED = re.compile(r"^\| `(maskstream_\w+)` \| (\w+) \| (.*?) ?\| ", re.MULTILINE)
+REASONS_ELSEWHERE = ("requests_refused", "streams", "stream_rejected")  # in the table of errors
+
+
+def test_every_family_is_documented_with_its_type_and_labels(metrics, pytestconfig):
+    text = (pytestconfig.rootpath / "docs" / "metrics.md").read_text()
+    documented = {name: (kind, labels) for name, kind, labels in DOCUMENTED.findall(text)}
+    metrics.set_identity(Identity("1.2", "fake", "abc", "onnxruntime", "fp32"))
+    families = {f.name + ("_total" if f.type == "counter" else ""): f for f in metrics.registry.collect()}
+    assert set(documented) == set(families)
+    for name, family in families.items():
+        kind, labels = documented[name]
+        assert kind == family.type, name
+        names = {label for sample in family.samples for label in sample.labels} - {"le"}
+        assert set(re.findall(r"`(\w+)`", labels)) == names, name
+        if ":" in labels and name.removeprefix("maskstream_").removesuffix("_total") not in REASONS_ELSEWHERE:
+            (label,) = names
+            values = {sample.labels[label] for sample in family.samples}
+            assert set(labels.partition(": ")[2].split(", ")) == values, name
