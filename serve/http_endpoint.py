@@ -58,10 +58,9 @@ class HttpEndpoint:
     def answer(self, path: str, gzipped: bool = False) -> tuple[HTTPStatus, dict[str, str], bytes]:
         """Status, headers and body for a GET; the page of metrics is compressed when `gzipped`."""
         if path == "/metrics":
-            page = self._page.text()
-            if gzipped:
-                return HTTPStatus.OK, _headers(CONTENT_TYPE_PLAIN_0_0_4, "gzip"), gzip.compress(page, 1)
-            return HTTPStatus.OK, _headers(CONTENT_TYPE_PLAIN_0_0_4), page
+            text, compressed = self._page.read()
+            headers = _headers(CONTENT_TYPE_PLAIN_0_0_4, "gzip" if gzipped else "")
+            return HTTPStatus.OK, headers, compressed if gzipped else text
         if path in self._probes:
             good = self._probes[path]()
             status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
@@ -103,17 +102,18 @@ class MetricsPage:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry, self._lock = registry, threading.Lock()
-        self._left, self._since, self._page = float(PAGES_AT_ONCE), time.monotonic(), b""
+        self._left, self._since, self._page = float(PAGES_AT_ONCE), time.monotonic(), (b"", b"")
 
-    def text(self) -> bytes:
-        """The page as it is now, or a tenth of a second old for clients that ask without end."""
+    def read(self) -> tuple[bytes, bytes]:
+        """The page as it is now, plain and by gzip; for clients that ask without end it is a tenth of a second old."""
         with self._lock:
             now = time.monotonic()
             self._left = min(PAGES_AT_ONCE, self._left + PAGES_PER_SECOND * (now - self._since))
             self._since = now
             if self._left >= 1:
                 self._left -= 1
-                self._page = generate_latest(self._registry)
+                text = generate_latest(self._registry)
+                self._page = text, gzip.compress(text, 1)
             return self._page
 
 

@@ -42,6 +42,7 @@ from serve.model import Model
 from serve.scheduler import Scheduler
 from serve.security import client_of
 from serve.session import Session
+from serve.snapshot import read_key, seal, unseal
 from serve.stream import Context, Place, Stream, read_request
 from serve.tokens import TokenFile
 
@@ -67,11 +68,7 @@ class Service(pb_grpc.MaskStreamServiceServicer):
         self.decoders = ThreadPoolExecutor(config.decode_threads, thread_name_prefix="decode")
         self.busy_ratio = 0.0  # of the engine thread, over the last second
         self._config, self._metrics = config, metrics
-        self._snapshot_key: bytes | None = None
-        if config.snapshot_key:
-            from serve.snapshot import read_key
-
-            self._snapshot_key = read_key(config.snapshot_key)
+        self._snapshot_key = read_key(config.snapshot_key) if config.snapshot_key else None
 
     async def Propagate(self, _requests: object, context: Context) -> None:  # noqa: N802 - gRPC's name
         """One stream. `context.read` and `context.write` are used, not the iterator, to read and write at once."""
@@ -209,8 +206,6 @@ class Service(pb_grpc.MaskStreamServiceServicer):
     # ---- snapshots, in the decode pool -----------------------------------------------------------------------------
 
     def _seal(self, model: Model, state: TrackerState) -> bytes:
-        from serve.snapshot import seal
-
         assert self._snapshot_key is not None, "sessions take no snapshots without a key"
         sealed = seal(state, model.identity.model_version, self._snapshot_key)
         most = self._config.limits.max_snapshot_mib * 2**20
@@ -221,8 +216,6 @@ class Service(pb_grpc.MaskStreamServiceServicer):
     def _unseal(self, sealed: bytes, model: Model) -> TrackerState:
         if self._snapshot_key is None:
             raise SnapshotInvalid("this server takes no snapshots; prompt with the last answered mask")
-        from serve.snapshot import unseal
-
         most = self._config.limits.max_snapshot_mib * 2**20
         return unseal(sealed, model.identity.model_version, self._snapshot_key, most)
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from maskstream.errors import MaskstreamError
-from serve.metrics import Identity
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span, Tracer
+
+    from serve.metrics import Identity
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -84,7 +85,7 @@ class NoTracing:
         """Nothing to send."""
 
 
-def build_tracing(settings: TraceSettings, identity: Identity, exporter: "SpanExporter | None" = None) -> Tracing:
+def build_tracing(settings: TraceSettings, identity: "Identity", exporter: "SpanExporter | None" = None) -> Tracing:
     """What `settings` ask for. Raises TracingInvalid when it cannot be had; `exporter` takes the collector's place."""
     if not settings.endpoint and exporter is None:
         return NoTracing()
@@ -99,7 +100,7 @@ def build_tracing(settings: TraceSettings, identity: Identity, exporter: "SpanEx
     return _OtlpTracing(provider, settings.every_frames)
 
 
-def _provider(identity: Identity, endpoint: str, exporter: "SpanExporter | None") -> "TracerProvider":
+def _provider(identity: "Identity", endpoint: str, exporter: "SpanExporter | None") -> "TracerProvider":
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
