@@ -25,10 +25,12 @@ from serve.metrics import Metrics
 from serve.model import Load, Model, identity_of
 from serve.service import SERVICE_NAME, Service
 from serve.tokens import TokenInterceptor
+from serve.tracing import build_tracing
 from serve.warm_up import warm_up
 
 log = logging.getLogger(__name__)
 
+TRACES_SECONDS = 2.0  # for the collector to take what is left
 DRAIN_MARGIN = 0.2  # share of the grace period kept for closing the streams that did not leave by themselves
 
 
@@ -39,7 +41,8 @@ class Server:
         """`load` gives the model anew when a swap is asked for; None: this server keeps the one it has."""
         self.listen, self.http = config.listen, config.http
         self._config, self._metrics, self._load = config, metrics, load
-        self._service = Service(model, config, metrics)
+        self._tracing = build_tracing(config.tracing, model.identity)
+        self._service = Service(model, config, metrics, self._tracing)
         self._http = HttpEndpoint(config.http, metrics.registry, alive=self._alive, ready=self._ready)
         self._health = health.aio.HealthServicer()
         self._watch = EngineWatch(self._service, config, metrics, self._set_health)
@@ -109,6 +112,7 @@ class Server:
         await asyncio.to_thread(self._service.scheduler.stop, self._config.grace_seconds)
         self._service.decoders.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._http.stop)
+        await asyncio.to_thread(self._tracing.close, TRACES_SECONDS)
 
     @property
     def port(self) -> int:

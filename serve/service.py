@@ -45,6 +45,7 @@ from serve.session import Session
 from serve.snapshot import read_key, seal, unseal
 from serve.stream import Context, Place, Stream, read_request
 from serve.tokens import TokenFile
+from serve.tracing import StreamTrace, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ SERVICE_NAME = pb.DESCRIPTOR.services_by_name["MaskStreamService"].full_name
 class Service(pb_grpc.MaskStreamServiceServicer):
     """Propagate and GetServerInfo. `model` is what new streams get; open ones keep the one they began with."""
 
-    def __init__(self, model: Model, config: ServeConfig, metrics: Metrics) -> None:
+    def __init__(self, model: Model, config: ServeConfig, metrics: Metrics, tracing: Tracing) -> None:
         self.model = model
         self.scheduler = Scheduler(metrics.observe_turn)
         self.empty = asyncio.Event()  # set while no stream is open
@@ -67,7 +68,7 @@ class Service(pb_grpc.MaskStreamServiceServicer):
         self.streams: dict[Stream, Session] = {}
         self.decoders = ThreadPoolExecutor(config.decode_threads, thread_name_prefix="decode")
         self.busy_ratio = 0.0  # of the engine thread, over the last second
-        self._config, self._metrics = config, metrics
+        self._config, self._metrics, self._tracing = config, metrics, tracing
         self._snapshot_key = read_key(config.snapshot_key) if config.snapshot_key else None
 
     async def Propagate(self, _requests: object, context: Context) -> None:  # noqa: N802 - gRPC's name
@@ -112,8 +113,9 @@ class Service(pb_grpc.MaskStreamServiceServicer):
         except StreamEnded as error:
             self._metrics.stream_rejected.labels(error.reason).inc()
             raise
-        async with self._session(opened, model, client) as session:
-            place = Place(self.decoders, self._metrics, self.scheduler.wake, partial(self._seal, model))
+        trace = self._tracing.stream(opened.session_id, context.invocation_metadata() or ())
+        async with self._session(opened, model, client, trace) as session:
+            place = Place(self.decoders, self._metrics, trace, self.scheduler.wake, partial(self._seal, model))
             stream = Stream(session, opened, self._config.limits, place)
             self.streams[stream] = session
             self.empty.clear()
@@ -172,7 +174,9 @@ class Service(pb_grpc.MaskStreamServiceServicer):
         return answer_codec.limits_to_proto(self._config.limits, makes_snapshots=self._snapshot_key is not None)
 
     @contextlib.asynccontextmanager
-    async def _session(self, opened: OpenRequest, model: Model, client: str) -> AsyncIterator[Session]:
+    async def _session(
+        self, opened: OpenRequest, model: Model, client: str, trace: StreamTrace
+    ) -> AsyncIterator[Session]:
         """A session of an admitted stream; its slot comes back when the engine thread has freed its memory."""
         config = self._config
         settings = TrackerSettings(max_objects=config.limits.max_objects, short_side=config.short_side)
@@ -201,7 +205,11 @@ class Service(pb_grpc.MaskStreamServiceServicer):
             release = partial(self.admission.release, client)
             self.scheduler.retire(session, partial(loop.call_soon_threadsafe, release))
             self._metrics.streams.labels(end_reason).inc()
-            log.info("stream %s of %s ended: %s, %s", opened.session_id, client, end_reason, session.counts)
+            trace.end(end_reason)
+            about = {"session_id": opened.session_id, "client": client, "reason": end_reason}
+            log.info(
+                "stream %s of %s ended: %s, %s", opened.session_id, client, end_reason, session.counts, extra=about
+            )
 
     # ---- snapshots, in the decode pool -----------------------------------------------------------------------------
 

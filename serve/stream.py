@@ -45,6 +45,7 @@ from serve.messages import (
 from serve.metrics import Metrics
 from serve.prompt_rate import PromptRate
 from serve.session import Session
+from serve.tracing import StreamTrace
 
 Context: TypeAlias = grpc.aio.ServicerContext[pb.PropagateRequest, pb.PropagateResponse]
 Outgoing = tuple[Answer, Request | None]
@@ -56,6 +57,7 @@ class Place:
 
     pool: ThreadPoolExecutor
     metrics: Metrics
+    trace: StreamTrace
     wake_engine: Callable[[], None]
     seal: Callable[[TrackerState], bytes]
 
@@ -227,6 +229,7 @@ class Stream:
         captured = answer.request.capture_time
         age_seconds = None if captured is None else time.time() - captured
         self._metrics.observe_frame(seconds, self._opened.delivery.value, age_seconds)
+        self._place.trace.frame(answer.request.seq, seconds)
 
     async def _sealed(self, taken: SnapshotTaken) -> pb.PropagateResponse:
         try:
