@@ -1,10 +1,13 @@
 """Settings: defaults, a file over them, flags over the file; what is misspelt or senseless is refused."""
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
-from serve.config import ConfigError, Limits, ServeConfig, load_config
+from serve.config import AuthSettings, ConfigError, Limits, ServeConfig, TlsSettings, load_config
+from serve.tracing import TraceSettings
 
 
 @pytest.fixture
@@ -50,3 +53,42 @@ def test_what_cannot_be_meant_is_refused_by_name(file, text, words):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(ConfigError, match="nowhere"):
         load_config(tmp_path / "nowhere.toml", {})
+
+
+def test_the_guide_shows_every_setting_with_its_default(file):
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
+    block = re.search(r"^```toml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)[1]
+    assert load_config(file(block), {}) == ServeConfig()
+    flags_alone = {"artifact", "engine", "threads", "listen", "http"}
+    tables = {"limits": Limits, "tls": TlsSettings, "auth": AuthSettings, "tracing": TraceSettings}
+    for owner in (ServeConfig, *tables.values()):
+        for entry in dataclasses.fields(owner):
+            shown = re.search(rf"^(# )?{entry.name} = ", block, re.MULTILINE)
+            assert shown or entry.name in flags_alone | set(tables), entry.name
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[tls]\ncertificate = 'a.pem'", "certificate and key"),
+        ("[tls]\nclient_ca = 'a.pem'", "client_ca needs"),
+        ("[tls]\ncertifcate = 'a.pem'", r"certifcate in \[tls\]"),
+        ("tls = 'a.pem'", r"\[tls\]"),
+        ("[auth]\ntokens = 3", "path"),
+        ("max_utilisation = 1.5", "0 to 1"),
+        ("bank_mib = -1", "0 or more"),
+        ("max_utilisation = nan", "max_utilisation"),
+        ("log_format = 'xml'", "text or json"),
+        ("[limits]\nmax_snapshot_mib = 64", "max_message_mib"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(file, text, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config(file(text), {})
+
+
+def test_a_flag_can_be_of_a_table(file):
+    config = load_config(file("[tls]\ncertificate = 'a.pem'\n"), {"tls.key": Path("a.key"), "auth.tokens": None})
+    assert config.tls == TlsSettings(Path("a.pem"), Path("a.key"))
+    with pytest.raises(ConfigError, match=r"\[tls\]"):
+        load_config(file("tls = 3"), {"tls.key": Path("a.key")})
