@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,9 @@ def test_every_make_target_shown_exists() -> None:
 def test_every_command_shown_has_the_flags_it_is_shown_with(script: str) -> None:
     unknown = []
     for document, arguments in uses_of(script):
-        subcommand = arguments[:1] if script == "maskstream" and arguments and not arguments[0].startswith("-") else []
+        subcommand = list(takewhile(str.isalpha, arguments[:2])) if script == "maskstream" else []
+        if subcommand[:1] != ["bench"]:  # the only command of two words
+            subcommand = subcommand[:1]
         known = set(re.findall(r"--[a-z][a-z-]*", help_text(script, *subcommand)))
         flags = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
         unknown += [f"{document}: {script} {' '.join(subcommand)} {flag}" for flag in sorted(flags - known)]
