@@ -5,6 +5,12 @@ nowhere else. When the server is ready it says so in one line on standard output
 in a JSON file if asked: a parent process that starts a server on port 0 finds the real ports there.
 """
 
+import os
+
+# Read when grpc is imported, below. Its core writes to standard error by itself, a line for each failed TLS handshake,
+# and waits for whoever reads there: strangers could stop a server whose log is not read.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 import argparse
 import asyncio
 import functools
@@ -17,13 +23,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    disable_created_metrics,
+)
 
 from maskstream.errors import MaskstreamError
-from serve.config import LOG_FORMATS, ServeConfig, load_config
+from serve.config import ServeConfig, load_config
 from serve.http_endpoint import split_address
 from serve.loading import load_model
-from serve.logs import configure_logging
+from serve.logs import FORMS, configure_logging
 from serve.metrics import Metrics
 from serve.server import Server
 from serve.tokens import new_token
@@ -104,7 +116,7 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
     add("--config", type=Path, metavar="FILE", help="TOML with these settings and more, see docs/serving.md; flags win")
     add("--announce", type=Path, metavar="FILE", help="write a JSON object with the real ports here when ready")
     add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"), help="(default INFO)")
-    add("--log-format", choices=LOG_FORMATS, help=f"json: an object a line (default {default.log_format})")
+    add("--log-format", choices=FORMS, help=f"json: an object a line (default {default.log_format})")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -157,6 +169,7 @@ def _is_loopback(address: str) -> bool:
 
 def load_server(config: ServeConfig) -> Server:
     """The server for an artifact on disk. Raises ArtifactError, and what the engine raises when it cannot be had."""
+    disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each counter, of no use here
     registry = CollectorRegistry()
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         registry.register(collector)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from maskstream.errors import MaskstreamError
+from serve.logs import FORMS
 from serve.tracing import TraceSettings
 
 T = TypeVar("T")
@@ -103,7 +104,6 @@ MAY_BE_ZERO = frozenset({
     "threads", "short_side", "max_batch", "max_utilisation", "bank_mib", "max_connection_age_seconds",
     "max_streams_per_client", "max_prompts_per_second",
 })  # fmt: skip
-LOG_FORMATS = ("text", "json")
 
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> ServeConfig:
@@ -168,8 +168,8 @@ def _check(config: ServeConfig) -> None:
         raise ConfigError("max_snapshot_mib is at most max_message_mib: a snapshot comes back in one request")
     if config.max_utilisation > 1:
         raise ConfigError(f"max_utilisation is a share, 0 to 1, got {config.max_utilisation}")
-    if config.log_format not in LOG_FORMATS:
-        raise ConfigError(f"log_format is {' or '.join(LOG_FORMATS)}, got {config.log_format!r}")
+    if config.log_format not in FORMS:
+        raise ConfigError(f"log_format is {' or '.join(FORMS)}, got {config.log_format!r}")
     if (config.tls.certificate is None) != (config.tls.key is None):
         raise ConfigError("[tls] needs certificate and key, or neither")
     if config.tls.client_ca is not None and config.tls.certificate is None:

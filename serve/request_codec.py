@@ -33,6 +33,7 @@ from serve.messages import (
 from serve.pictures import decode_jpeg, decode_png, decode_raw
 
 ENCODINGS = (pb.MASK_ENCODING_LABEL_RUNS, pb.MASK_ENCODING_PNG, pb.MASK_ENCODING_RAW, pb.MASK_ENCODING_NONE)
+LONGEST_SESSION_ID = 128  # characters
 _DELIVERIES = {
     pb.DELIVERY_POLICY_UNSPECIFIED: Delivery.LOSSLESS,
     pb.DELIVERY_POLICY_LOSSLESS: Delivery.LOSSLESS,
@@ -44,6 +45,11 @@ def parse_open(message: pb.Open, limits: Limits) -> OpenRequest:
     """What the client wants. Raises BadConfig."""
     if message.delivery not in _DELIVERIES:
         raise BadConfig(f"delivery {message.delivery} is unknown; there are LOSSLESS and LATEST", "open.delivery")
+    if len(message.session_id) > LONGEST_SESSION_ID:
+        raise BadConfig(
+            f"a session id of {len(message.session_id)} characters; at most {LONGEST_SESSION_ID}, it is for logs",
+            "open.session_id",
+        )
     output = message.output
     encoding = output.encoding or pb.MASK_ENCODING_LABEL_RUNS
     if encoding not in ENCODINGS:

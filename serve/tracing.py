@@ -28,6 +28,7 @@ CARRIED = ("traceparent", "tracestate")
 GOOD_ENDS = ("closed", "client_gone", "idle_timeout", "draining")
 LONGEST_ATTRIBUTE = 256  # characters; a client chooses its session id
 MOST_WAITING = 2048  # spans that wait for the collector
+STOP_SECONDS = 1.0  # for a call to the collector to notice that it is cut off
 
 
 class TracingInvalid(MaskstreamError):
@@ -94,22 +95,25 @@ def build_tracing(settings: TraceSettings, identity: "Identity", exporter: "Span
     if settings.every_frames < 1:
         raise TracingInvalid(f"tracing every_frames = {settings.every_frames}: expected 1 or more")
     try:
-        provider = _provider(identity, settings.endpoint, exporter)
+        exporter = exporter or _exporter(settings.endpoint)
+        provider = _provider(identity, exporter)
     except ImportError as error:
-        raise TracingInvalid(f"traces need `pip install maskstream[otel]`: {error}") from error
-    return _OtlpTracing(provider, settings.every_frames)
+        raise TracingInvalid(f"traces need `pip install 'maskstream[otel]'`: {error}") from error
+    return _OtlpTracing(provider, exporter, settings.every_frames)
 
 
-def _provider(identity: "Identity", endpoint: str, exporter: "SpanExporter | None") -> "TracerProvider":
+def _exporter(endpoint: str) -> "SpanExporter":
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter(endpoint=endpoint, insecure=endpoint.startswith("http://"))
+
+
+def _provider(identity: "Identity", exporter: "SpanExporter") -> "TracerProvider":
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 
-    if exporter is None:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-        exporter = OTLPSpanExporter(endpoint=endpoint, insecure=endpoint.startswith("http://"))
     resource = Resource.create(
         {
             "service.name": "maskstream",
@@ -127,8 +131,8 @@ def _provider(identity: "Identity", endpoint: str, exporter: "SpanExporter | Non
 class _OtlpTracing:
     """Through a provider of its own: the process may have another one."""
 
-    def __init__(self, provider: "TracerProvider", every_frames: int) -> None:
-        self._provider, self._every_frames = provider, every_frames
+    def __init__(self, provider: "TracerProvider", exporter: "SpanExporter", every_frames: int) -> None:
+        self._provider, self._exporter, self._every_frames = provider, exporter, every_frames
         self._tracer = provider.get_tracer("maskstream")
 
     def stream(self, session_id: str, metadata: Metadata) -> StreamTrace:
@@ -144,10 +148,13 @@ class _OtlpTracing:
         return _OtlpStreamTrace(self._tracer, span, self._every_frames)
 
     def close(self, seconds: float) -> None:
-        """Ends the SDK's thread; a collector that does not answer is left waiting."""
+        """The SDK waits half a minute for its collector; after `seconds` it is told not to."""
         closing = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
         closing.start()
         closing.join(seconds)
+        if closing.is_alive():
+            self._exporter.shutdown()
+            closing.join(STOP_SECONDS)
 
 
 class _OtlpStreamTrace:

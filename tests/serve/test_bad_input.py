@@ -85,6 +85,7 @@ def test_a_stream_without_any_request_is_told_to_open(running):
     [
         (pb.Open(delivery=9), "open.delivery"),
         (pb.Open(output=pb.OutputOptions(encoding=3)), "open.output.encoding"),
+        (pb.Open(session_id="x" * 129), "open.session_id"),
         (pb.Open(output=pb.OutputOptions(width=100)), "open.output"),
         (pb.Open(output=pb.OutputOptions(width=100_000, height=100_000)), "open.output"),
         (pb.Open(idle_timeout=Duration(seconds=-1)), "open.idle_timeout"),
