@@ -121,13 +121,16 @@ class Server:
 
     def _build_grpc(self) -> grpc.aio.Server:
         tokens = self._service.tokens
-        server = build_listener(self._config, [TokenInterceptor(tokens)] if tokens else [])
+        server = build_listener(self._config, [TokenInterceptor(tokens, self._count_refusal)] if tokens else [])
         pb_grpc.add_MaskStreamServiceServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._config.reflection:
             names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
         return server
+
+    def _count_refusal(self, reason: str) -> None:
+        self._metrics.stream_rejected.labels(reason).inc()
 
     async def _warm_up(self, model: Model) -> None:
         config, started = self._config, time.perf_counter()

@@ -116,8 +116,9 @@ class TokenFile:
 class TokenInterceptor(grpc.aio.ServerInterceptor):
     """Refuses calls without a good token; every method keeps its shape, and health checks pass."""
 
-    def __init__(self, tokens: TokenFile) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: TokenFile, on_refusal: Callable[[str], None] = lambda reason: None) -> None:
+        """`on_refusal` is told the reason of each call that was refused."""
+        self._tokens, self._on_refusal = tokens, on_refusal
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         """gRPC's hook: the handler of the call, or one of the same shape that refuses it."""
@@ -127,6 +128,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         try:
             self._tokens.subject_of(handler_call_details.invocation_metadata or ())
         except StreamEnded as error:
+            self._on_refusal(error.reason)
             return _refusing(handler, error)
         return handler
 

@@ -134,6 +134,7 @@ def test_a_call_needs_a_good_token_and_a_probe_needs_none(start, tokens, caplog)
     stub = health_pb2_grpc.HealthStub(running.channel)
     assert stub.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
     assert token not in caplog.text
+    assert running.sample("stream_rejected_total", reason="TOKEN_REQUIRED") == 2, "the stream and GetServerInfo"
     assert running.sample("streams_active") == 0
 
 
