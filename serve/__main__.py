@@ -13,6 +13,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import argparse
 import asyncio
+import contextlib
+import ctypes
 import functools
 import ipaddress
 import json
@@ -41,6 +43,8 @@ from serve.server import Server
 from serve.tokens import new_token
 
 log = logging.getLogger("serve")
+
+_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 
 EPILOG = """
 examples:
@@ -119,6 +123,14 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
     add("--log-format", choices=FORMS, help=f"json: an object a line (default {default.log_format})")
 
 
+def bound_allocator() -> None:
+    """Let threads share two heaps of the C library. It makes one for each thread else, none of which gives back what a
+    passing stream left in it: a server with streams coming and going grew by 1 KB a stream, and by 0.2 KB with two.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no such heaps
+        ctypes.CDLL("libc.so.6").mallopt(_ARENA_MAX, 2)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 after a drain, 2 for settings that cannot be used, 1 for a server that cannot start."""
     flags = vars(build_parser().parse_args(argv))
@@ -132,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MaskstreamError, ValueError) as error:
         print(f"maskstream-serve: {error}", file=sys.stderr)
         return 2
+    bound_allocator()
     configure_logging(level, config.log_format)
     warn_of_open_doors(config)
     cv2.setNumThreads(0)  # frames are decoded side by side already

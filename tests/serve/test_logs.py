@@ -1,15 +1,20 @@
 """What the log says, and that nothing it meets holds the server up: hostile text, floods, full disks, dead readers."""
 
+import contextlib
+import fcntl
 import io
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 from served import eventually
 
@@ -229,3 +234,55 @@ def test_a_process_flushes_its_log_at_its_end():
     program = "import logging; from serve.logs import configure_logging; configure_logging('INFO'); logging.info('bye')"
     done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, timeout=60, check=True)
     assert done.stderr.endswith(" INFO root: bye\n")
+
+
+TLS_SERVER = """
+import sys
+import serve.__main__ as program
+from fakes import FakeNetworks
+from prometheus_client import CollectorRegistry
+from serve.server import build_server
+program.load_server = lambda config: build_server(FakeNetworks(), config, CollectorRegistry(), "abc", "1.2")
+sys.exit(program.main(sys.argv[1:]))
+"""
+
+
+def full_pipe():
+    """Both ends of a pipe that takes nothing more: the next write waits for a reader."""
+    reader, writer = os.pipe()
+    flags = fcntl.fcntl(writer, fcntl.F_GETFL)
+    fcntl.fcntl(writer, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+    for size in (4096, 1):
+        try:
+            while os.write(writer, b"x" * size):
+                pass
+        except BlockingIOError:
+            pass
+    fcntl.fcntl(writer, fcntl.F_SETFL, flags)
+    return reader, writer
+
+
+def test_strangers_cannot_stop_a_server_whose_stderr_is_stuck(server_pair, authority, tmp_path, pytestconfig):
+    # gRPC's core writes of each failed handshake to standard error itself, and would wait there with its threads
+    config, announce, (reader, writer) = tmp_path / "serve.toml", tmp_path / "server.json", full_pipe()
+    config.write_text(f'[tls]\ncertificate = "{server_pair.certificate}"\nkey = "{server_pair.key}"\n')
+    flags = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--announce", announce, "--config", config]
+    path = f"{pytestconfig.rootpath}:{pytestconfig.rootpath / 'tests'}"
+    process = subprocess.Popen([sys.executable, "-c", TLS_SERVER, *flags], env={"PYTHONPATH": path}, stderr=writer)
+    try:
+        eventually(announce.exists)
+        address = json.loads(announce.read_text())["listen"]
+        for _ in range(200):
+            with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=0.05) as stranger:
+                stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                with contextlib.suppress(OSError):
+                    stranger.recv(100)
+        credentials = grpc.ssl_channel_credentials(authority.certificate.read_bytes())
+        with grpc.secure_channel(address, credentials) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            assert health.Check(health_pb2.HealthCheckRequest(), timeout=5).status == 1
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)
