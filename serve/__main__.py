@@ -37,7 +37,7 @@ from maskstream.errors import MaskstreamError
 from serve.config import ServeConfig, load_config
 from serve.http_endpoint import split_address
 from serve.loading import load_model
-from serve.logs import FORMS, configure_logging
+from serve.logs import FORMS, configure_logging, native_output_logged
 from serve.metrics import Metrics
 from serve.server import Server
 from serve.tokens import new_token
@@ -150,7 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     cv2.setNumThreads(0)  # frames are decoded side by side already
     sys.setswitchinterval(0.0005)  # seconds; the event loop must not wait 5 ms for a busy engine thread
     try:
-        asyncio.run(serve(load_server(config), announce))
+        with native_output_logged():
+            asyncio.run(serve(load_server(config), announce))
     except (MaskstreamError, OSError) as error:
         print(f"maskstream-serve: {error}", file=sys.stderr)
         return 1

@@ -45,8 +45,8 @@ def encode_result(answer: Answered, request: OpenRequest, dropped_since_last: in
     result = pb.FrameResult(
         seq=answer.request.seq, memory_frames=segmentation.memory_slots, dropped_since_last=dropped_since_last
     )
-    if answer.request.pts_nanos is not None:
-        result.pts.CopyFrom(wire.duration_from_nanos(answer.request.pts_nanos))
+    if answer.request.pts is not None:
+        result.pts.seconds, result.pts.nanos = answer.request.pts
     if request.encoding != pb.MASK_ENCODING_NONE:
         id_map = _at_size(segmentation.id_map, request.output_size)
         result.label_map.CopyFrom(wire.mask_to_proto(id_map, request.encoding))

@@ -12,7 +12,7 @@ from collections import deque
 from threading import Lock
 
 from maskstream.tracker import Frame
-from serve.messages import FrameRequest, Request
+from serve.messages import FrameRequest, RefusedRequest, Request
 
 MAX_READY = 2  # decoded frames kept ahead of the engine; one being read, one behind it
 CONTROL_SLACK = 64  # requests other than frames that a client may send on top while it waits for answers
@@ -32,6 +32,7 @@ class FrameQueue:
         self._ready: deque[Request] = deque()
         self._kept = 0  # requests that are not droppable, from put until answered
         self._unwritten = 0  # droppable frames taken by the engine, until answered
+        self._taken = 0  # requests taken by the engine, until answered
         self._lock = Lock()
 
     @property
@@ -81,6 +82,12 @@ class FrameQueue:
                 self._credit = min(self._credit + results, MOST_CREDIT)
 
     @property
+    def all_done(self) -> bool:
+        """Whether every request that was decoded has been done and answered."""
+        with self._lock:
+            return not self._ready and not self._taken
+
+    @property
     def may_decode(self) -> bool:
         """Whether something waits and the engine is not too far behind."""
         with self._lock:
@@ -115,6 +122,7 @@ class FrameQueue:
                 request = self._ready.popleft()
                 if not self._is_too_old(request):
                     self._unwritten += request.droppable
+                    self._taken += 1
                     self._pay(request, 1)
                     return request, too_old
                 too_old.append(request.seq)
@@ -123,6 +131,7 @@ class FrameQueue:
     def answered(self, request: Request) -> None:
         """The answer of a taken request has been written."""
         with self._lock:
+            self._taken -= 1
             if request.droppable:
                 self._unwritten -= 1
             else:
@@ -140,7 +149,7 @@ class FrameQueue:
             self._ready.clear()
             self._waiting.clear()
             self._kept -= sum(not request.droppable for request in gone)
-        return [request.seq for request in gone if isinstance(request, FrameRequest)]
+        return [request.seq for request in gone if _is_frame(request)]
 
     def _is_starved(self) -> bool:
         return self._credit is not None and self._credit <= 0 and _has_result(self._ready[0])
@@ -152,6 +161,10 @@ class FrameQueue:
     def _is_too_old(self, request: Request) -> bool:
         limit = self.max_frame_age_seconds
         return limit is not None and request.droppable and time.perf_counter() - request.received > limit
+
+
+def _is_frame(request: Request) -> bool:
+    return isinstance(request, FrameRequest) or (isinstance(request, RefusedRequest) and request.is_frame)
 
 
 def _has_result(request: Request) -> bool:

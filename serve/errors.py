@@ -5,8 +5,10 @@ UNAVAILABLE means: the same call may succeed at once on another replica. RESOURC
 another replica has too.
 """
 
+import asyncio
 from typing import Any, NoReturn
 
+import grpc
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -71,6 +73,12 @@ class OpenRequired(StreamEnded):
     """The first request was something else."""
 
     reason, code = "OPEN_REQUIRED", code_pb2.INVALID_ARGUMENT
+
+
+class BadMessage(StreamEnded):
+    """A request is no protobuf of this contract: what follows it cannot be trusted either."""
+
+    reason, code = "BAD_MESSAGE", code_pb2.INVALID_ARGUMENT
 
 
 class BadConfig(StreamEnded):
@@ -202,5 +210,8 @@ async def abort(context: Any, error: StreamEnded) -> NoReturn:
     metadata = [*status.trailing_metadata, (REASON_METADATA, error.reason)]
     if error.retry_after_seconds is not None:
         metadata.append((RETRY_METADATA, str(round(1000 * error.retry_after_seconds))))
-    await context.abort(status.code, status.details, tuple(metadata))
+    try:
+        await context.abort(status.code, status.details, tuple(metadata))
+    except grpc.aio.InternalError as gone:
+        raise asyncio.CancelledError("the client was gone before its status could be sent") from gone
     raise AssertionError("gRPC's abort raises")

@@ -7,6 +7,7 @@ its length. The standard library's loggers do all of it: gRPC and asyncio log th
 be a second way to the same place.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -15,8 +16,11 @@ import queue
 import threading
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+log = logging.getLogger(__name__)
 
 FORMS = ("text", "json")
 QUEUE_RECORDS = 2000
@@ -48,6 +52,34 @@ def configure_logging(level: str, form: str = "text", descriptor: int = 2) -> "L
 def lost_records() -> Counter[str]:
     """Records so far that were `dropped` (no room, or not writable) and `suppressed` (repeated too fast)."""
     return sum((handler.lost for handler in _line_handlers()), Counter())
+
+
+@contextlib.contextmanager
+def native_output_logged(descriptor: int = 2) -> Iterator[None]:
+    """While it lasts, what C libraries print on standard error becomes records of this log.
+
+    libpng and libjpeg print a line for each damaged picture. On a pipe that nobody reads such a write never returns,
+    and the thread that decodes stays in it; ours loses the line instead.
+    """
+    real = os.dup(descriptor)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    os.dup2(writing, descriptor)
+    os.close(writing)
+    thread = threading.Thread(target=_log_lines, args=(reading,), name="native-log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.dup2(real, descriptor)  # closes the last end that writes, which ends the thread
+        os.close(real)
+        thread.join(FLUSH_SECONDS)
+
+
+def _log_lines(descriptor: int) -> None:
+    with os.fdopen(descriptor, encoding="utf-8", errors="backslashreplace") as lines:
+        while line := lines.readline(LONGEST):
+            log.warning("a library printed: %s", line.rstrip())
 
 
 class TextFormatter(logging.Formatter):

@@ -93,7 +93,7 @@ class FrameRequest(Request):
 
     decode: Callable[[], Frame]  # raises InvalidFrame
     encoded_prompts: tuple[EncodedPrompt, ...] = ()
-    pts_nanos: int | None = None
+    pts: tuple[int, int] | None = None  # seconds and nanoseconds as they came; they are echoed, not read
     capture_time: float | None = None  # seconds of the Unix clock
     suppress_output: bool = False
     may_drop: bool = False
@@ -129,10 +129,10 @@ class SetObjectsRequest(Request):
 
 @dataclass(kw_only=True, eq=False)
 class RemoveObjectsRequest(Request):
-    """Objects to forget; `never_seen` were prompted before, but no frame has come since."""
+    """Objects to forget, those among them that were prompted and still wait for a frame."""
 
     object_ids: tuple[int, ...]
-    never_seen: frozenset[int] = frozenset()
+    error: MaskstreamError | None = None
 
     @property
     def num_prompts(self) -> int:

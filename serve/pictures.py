@@ -5,6 +5,8 @@ Compressed pictures are taken as stored (no EXIF rotation), so that a mask's pix
 """
 
 import struct
+import zlib
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -15,6 +17,10 @@ from maskstream.v1 import maskstream_pb2 as pb
 from serve.config import Limits
 from serve.errors import FrameTooLarge, FrameUndecodable
 
+MOST_SCANS = 64  # of a progressive JPEG; encoders make about ten, each costs a pass over the picture
+_INFLATED_SLACK_BYTES = 2**26  # behind a PNG's pixels; as much as is unpacked in a tenth of a second
+_INFLATE_STEP_BYTES = 2**20
+
 
 def decode_jpeg(data: bytes, limits: Limits) -> Frame:
     """JPEG -> uint8 [H, W, 3] RGB. Raises FrameTooLarge, FrameUndecodable."""
@@ -22,6 +28,9 @@ def decode_jpeg(data: bytes, limits: Limits) -> Frame:
     # Without its end marker a JPEG was cut off; some versions of OpenCV fill the rest with grey and say nothing.
     if data.find(b"\xff\xd9", header_end) < 0:
         raise FrameUndecodable("the JPEG has no end marker: it was cut off; send the whole picture")
+    scans = data.count(b"\xff\xda", header_end)
+    if scans > MOST_SCANS:
+        raise FrameUndecodable(f"the JPEG has {scans} scans, {MOST_SCANS} are taken at most; save it as baseline")
     return _decode(data, width, height, limits)
 
 
@@ -31,6 +40,8 @@ def decode_png(data: bytes, limits: Limits) -> Frame:
         header = wire.read_png_header(data)
     except ValueError as error:
         raise FrameUndecodable(f"{error}; got {len(data)} bytes") from error
+    _check_size(header.width, header.height, limits)
+    _check_unpacked(data, header)
     return _decode(data, header.width, header.height, limits)
 
 
@@ -70,6 +81,38 @@ def _raw_layout(pixel_format: pb.PixelFormat, width: int, height: int) -> tuple[
     return height, width * channels
 
 
+def _check_unpacked(data: bytes, header: wire.PngHeader) -> None:
+    """Refuse a PNG that unpacks to far more than its pixels: the decoder would unpack it all.
+
+    Only what could be one is unpacked here: no packed byte gives more than 1032.
+    """
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(header.colour_type, 4)
+    most = 2 * header.height * (1 + header.width * samples * header.bit_depth // 8) + _INFLATED_SLACK_BYTES
+    if 1032 * len(data) <= most:
+        return
+    unpack, left = zlib.decompressobj(), most
+    for body in _image_data(data):
+        packed = body
+        while packed and not unpack.eof:
+            try:
+                left -= len(unpack.decompress(packed, _INFLATE_STEP_BYTES))
+            except zlib.error as error:
+                raise FrameUndecodable(f"the PNG is damaged: {error}") from error
+            if left < 0:
+                raise FrameUndecodable("the PNG unpacks to far more than its pixels")
+            packed = unpack.unconsumed_tail
+
+
+def _image_data(data: bytes) -> Iterator[bytes]:
+    """Bodies of the IDAT chunks of a PNG."""
+    position = 8
+    while position + 8 <= len(data):
+        length = int.from_bytes(data[position : position + 4])
+        if data[position + 4 : position + 8] == b"IDAT":
+            yield data[position + 8 : position + 8 + length]
+        position += 12 + length
+
+
 def _check_size(width: int, height: int, limits: Limits) -> None:
     if not width or not height:
         raise FrameUndecodable(f"the picture is {width}x{height}; both sides must be more than 0")
@@ -100,6 +143,8 @@ def _read_jpeg_header(data: bytes) -> tuple[int, int, int]:
         if marker == 0xFF:  # fill byte
             position += 1
             continue
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD9:
+            break  # it has no length: the decoder would go on elsewhere than we, and find another header
         (length,) = struct.unpack_from(">H", data, position + 2)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame header, not tables
             height, width = struct.unpack_from(">HH", data, position + 5)

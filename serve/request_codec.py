@@ -104,7 +104,7 @@ def parse_request(message: pb.PropagateRequest, limits: Limits, delivery: Delive
                 prompts = _parse_prompts(message.set_objects, limits)
                 return SetObjectsRequest(seq=seq, received=received, encoded_prompts=prompts)
             case "remove_objects":
-                ids = tuple(message.remove_objects.object_ids)
+                ids = _parse_ids(message.remove_objects)
                 return RemoveObjectsRequest(seq=seq, received=received, object_ids=ids)
             case "reset" | "snapshot":
                 return (ResetRequest if kind == "reset" else SnapshotRequest)(seq=seq, received=received)
@@ -128,8 +128,10 @@ def _parse_frame(seq: int, received: float, message: pb.Frame, limits: Limits, d
         received=received,
         decode=_decoder(message, limits),
         encoded_prompts=_parse_prompts(message.prompts, limits),
-        pts_nanos=wire.nanos_of(message.pts) if message.HasField("pts") else None,
-        capture_time=message.capture_time.ToNanoseconds() / wire.NANOS if message.HasField("capture_time") else None,
+        pts=(message.pts.seconds, message.pts.nanos) if message.HasField("pts") else None,
+        capture_time=message.capture_time.seconds + message.capture_time.nanos / wire.NANOS
+        if message.HasField("capture_time")
+        else None,
         suppress_output=message.suppress_output,
         may_drop=delivery is Delivery.LATEST,
     )
@@ -147,7 +149,15 @@ def _decoder(message: pb.Frame, limits: Limits) -> Callable[[], Frame]:
 
 
 def _parse_prompts(message: pb.SetObjects, limits: Limits) -> tuple[EncodedPrompt, ...]:
+    if len(message.objects) > limits.max_objects:  # a message has room for millions
+        raise InvalidPrompt(f"{len(message.objects)} objects in one request; a stream has {limits.max_objects} at most")
     return tuple(_parse_prompt(prompt, limits) for prompt in message.objects)
+
+
+def _parse_ids(message: pb.RemoveObjects) -> tuple[int, ...]:
+    if len(message.object_ids) > masks.MAX_OBJECT_ID:
+        raise InvalidPrompt(f"{len(message.object_ids)} ids in one request; there are {masks.MAX_OBJECT_ID} at most")
+    return tuple(message.object_ids)
 
 
 def _parse_prompt(message: pb.ObjectPrompt, limits: Limits) -> EncodedPrompt:

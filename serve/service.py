@@ -77,6 +77,9 @@ class Service(pb_grpc.MaskStreamServiceServicer):
             await self._propagate(context)
         except StreamEnded as error:
             await abort(context, error)
+        except grpc.aio.InternalError as gone:
+            # A write failed before gRPC had noticed that the connection is dead: nothing to be alarmed about.
+            raise asyncio.CancelledError("the client is gone") from gone
 
     async def GetServerInfo(  # noqa: N802 - gRPC's name
         self,
@@ -132,6 +135,7 @@ class Service(pb_grpc.MaskStreamServiceServicer):
     async def _first_request(self, context: Context) -> pb.PropagateRequest:
         """The first request, which must be Open and come within the idle timeout."""
         reading = asyncio.create_task(read_request(context))
+        reading.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may outlive this wait
         done, _ = await asyncio.wait({reading}, timeout=self._config.limits.idle_timeout_seconds)
         if not done:
             raise IdleTimeout("no Open came; send it as the first request")
@@ -182,7 +186,14 @@ class Service(pb_grpc.MaskStreamServiceServicer):
         settings = TrackerSettings(max_objects=config.limits.max_objects, short_side=config.short_side)
         tracker = Tracker(model.networks, settings, self.pool)
         queue = FrameQueue(opened.max_in_flight, opened.max_frame_age_seconds, opened.initial_credit or None)
-        session = Session(model, tracker, queue, self._metrics, makes_snapshots=self._snapshot_key is not None)
+        session = Session(
+            model,
+            tracker,
+            queue,
+            self._metrics,
+            makes_snapshots=self._snapshot_key is not None,
+            max_objects=config.limits.max_objects,
+        )
         loop, end_reason = asyncio.get_running_loop(), "internal"
         try:
             if opened.resume_state:

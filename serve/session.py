@@ -43,13 +43,20 @@ class Session:
     """One stream. `post` takes an answer and the request it settles; `end` takes what ends the stream."""
 
     def __init__(
-        self, model: Model, tracker: Tracker, queue: FrameQueue, metrics: Metrics, makes_snapshots: bool = False
+        self,
+        model: Model,
+        tracker: Tracker,
+        queue: FrameQueue,
+        metrics: Metrics,
+        makes_snapshots: bool = False,
+        max_objects: int = 32,
     ) -> None:
         self.model, self.queue = model, queue
         self.counts = FrameCounts()  # kept by the event loop, as answers pass
         self.post: Callable[[Answer, Request | None], None]
         self.end: Callable[[StreamEnded], None]
         self._tracker, self._metrics, self._makes_snapshots = tracker, metrics, makes_snapshots
+        self._max_objects = max_objects
         self._in_turn: FrameRequest | None = None
         self._queue_seconds = 0.0
         self._pending: dict[int, Prompt | BoxPrompt] = {}  # prompts that wait for the next frame
@@ -64,14 +71,32 @@ class Session:
             self._prepare_frame(request)
         elif isinstance(request, SetObjectsRequest):
             try:
+                self._check_pending(request)
                 self._pending |= {p.object_id: _decoded(p) for p in request.encoded_prompts}
             except MaskstreamError as error:
                 request.error = error
         elif isinstance(request, RemoveObjectsRequest):
-            request.never_seen = frozenset(i for i in request.object_ids if self._pending.pop(i, None) is not None)
+            self._prepare_removal(request)
         elif isinstance(request, ResetRequest):
             self._pending.clear()
         return request
+
+    def _check_pending(self, request: SetObjectsRequest) -> None:
+        """Regions that wait are megabytes: no more of them than the stream may have objects."""
+        ids = {*self._pending, *(prompt.object_id for prompt in request.encoded_prompts)}
+        if len(ids) > self._max_objects:
+            raise InvalidPrompt(f"{len(ids)} objects wait for a frame; this stream allows {self._max_objects}")
+
+    def _prepare_removal(self, request: RemoveObjectsRequest) -> None:
+        """All of it or nothing. Every request before this one is done, so the tracker may be asked."""
+        known = set(self._tracker.object_ids)
+        unknown = [i for i in request.object_ids if i not in known and i not in self._pending]
+        if unknown:
+            together = sorted(known | set(self._pending))
+            request.error = InvalidPrompt(f"object {unknown[0]} is not followed; known ids: {together or 'none'}")
+            return
+        for object_id in request.object_ids:
+            self._pending.pop(object_id, None)
 
     def _prepare_frame(self, request: FrameRequest) -> None:
         started = time.perf_counter()
@@ -181,11 +206,9 @@ class Session:
         return SnapshotTaken(request.seq, state)
 
     def _remove(self, request: RemoveObjectsRequest) -> None:
-        known = set(self._tracker.object_ids)
-        unknown = [i for i in request.object_ids if i not in known and i not in request.never_seen]
-        if unknown:
-            raise InvalidPrompt(f"object {unknown[0]} is not followed; known ids: {sorted(known) or 'none'}")
-        self._tracker.remove([i for i in request.object_ids if i in known])
+        if request.error is not None:
+            raise request.error
+        self._tracker.remove([i for i in request.object_ids if i in self._tracker.object_ids])
 
     def _observe_memory(self) -> None:
         evictions, skipped = self._tracker.evictions, self._tracker.writes_skipped

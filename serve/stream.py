@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from maskstream.errors import MaskstreamError
 from maskstream.tracker_state import TrackerState
 from maskstream.v1 import maskstream_pb2 as pb
 from serve import answer_codec, request_codec
 from serve.config import Limits
-from serve.errors import CreditExceeded, Draining, IdleTimeout, OutOfOrder, PromptRateExceeded, StreamEnded
+from serve.errors import BadMessage, CreditExceeded, Draining, IdleTimeout, OutOfOrder, PromptRateExceeded, StreamEnded
 from serve.messages import (
     Acked,
     Answer,
@@ -38,6 +39,7 @@ from serve.messages import (
     OpenRequest,
     Refused,
     RefusedRequest,
+    RemoveObjectsRequest,
     Request,
     SetObjectsRequest,
     SnapshotTaken,
@@ -190,6 +192,8 @@ class Stream:
             await self._until(lambda: queue.may_decode)
             request = queue.next_to_decode()
             was_droppable = request.droppable
+            if isinstance(request, RemoveObjectsRequest):
+                await self._until(lambda: queue.all_done)  # only then is it known whether its objects are there
             if isinstance(request, FrameRequest | SetObjectsRequest):
                 await self._loop.run_in_executor(
                     self._place.pool, self._session.prepare, request
@@ -216,6 +220,7 @@ class Stream:
             if request is not None:
                 self._session.queue.answered(request)
                 self._notify()
+                self._place.wake_engine()  # it may have waited for this answer to be fetched
             if isinstance(answer, Closed):
                 return
 
@@ -312,8 +317,14 @@ class Stream:
 
 
 async def read_request(context: Context) -> pb.PropagateRequest | None:
-    """The next request, None once the client has half-closed. Must not be cancelled while the RPC is to go on."""
-    message: object = await context.read()
+    """The next request, None once the client has half-closed. Must not be cancelled while the RPC is to go on.
+
+    Raises BadMessage for bytes that are no request.
+    """
+    try:
+        message: object = await context.read()
+    except DecodeError as error:
+        raise BadMessage(f"a request cannot be read: {error}; send messages of maskstream.v1") from error
     return message if isinstance(message, pb.PropagateRequest) else None
 
 
