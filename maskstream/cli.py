@@ -1,4 +1,4 @@
-"""The command `maskstream`: demo, track, evaluate, bench. Each lives in its own module under `commands`.
+"""The command `maskstream`: demo, track, evaluate, bench, bench serve. Each lives in its own module under `commands`.
 
 What a user can mend (an error of maskstream.errors) is printed as one line, with exit status 2 and no traceback. Ctrl-C
 ends with status 130, after what was done so far has been written.
@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from maskstream.commands import bench, demo, evaluate, track
+from maskstream.commands import bench, bench_serve, demo, evaluate, track
 from maskstream.errors import MaskstreamError
 
 USER_ERROR = 2
@@ -21,6 +21,7 @@ Follows objects through live video: one mask or box on one frame, then the masks
   maskstream track dog.mp4 --prompt 310,120,180,240 --out out  follow the object in a box
   maskstream evaluate DAVIS                                    J&F on annotated sequences
   maskstream bench                                             speed on this machine
+  maskstream bench serve                                       a server under load
 
 Its sisters: maskstream-train, maskstream-export, maskstream-serve."""
 
@@ -29,6 +30,7 @@ _COMMANDS = {
     "track": (track, "follow objects through a file, folder, camera or network stream"),
     "evaluate": (evaluate, "J&F on sequences with masks, as DAVIS defines it"),
     "bench": (bench, "frames/s, latency and memory of the tracker on this machine"),
+    "bench serve": (bench_serve, "latency, drops and memory of a server under load"),
 }
 
 
@@ -46,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     try:
         status: int = arguments.run(arguments)
     except MaskstreamError as error:
@@ -56,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("maskstream: stopped", file=sys.stderr)
         return INTERRUPTED
     return status
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """A command of two words as one, so that it is a command like the others."""
+    return [" ".join(words[:2]), *words[2:]] if " ".join(words[:2]) in _COMMANDS else list(words)
 
 
 if __name__ == "__main__":

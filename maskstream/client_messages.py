@@ -43,15 +43,25 @@ class StreamOptions:
     max_frame_age_seconds: float | None = None  # latest: older frames are dropped
     idle_timeout_seconds: float | None = None
     output_size: tuple[int, int] | None = None  # height, width of the id maps; None: the frame's own
+    results_ahead: int = 0  # results made before you ask for them, the one you work on included; 0: as they come
+    snapshot_every: float | None = None  # seconds; the server's memory is kept here, for a break that leaves no trace
+    resumes: int = 20  # attempts to open the stream anew after each break, with growing pauses; 0: a break is an error
+    resume_seconds: float = 30.0  # and how long they may take together
+    answer_timeout_seconds: float | None = 60.0  # a server silent for so long counts as broken; None: wait for ever
     session_id: str = ""
     model: str = ""
-    resumes: int = 6  # attempts to open the stream anew after each break, with growing pauses, about 12 s in all
 
     def __post_init__(self) -> None:
         if self.delivery not in _DELIVERIES:
             raise ValueError(f"delivery is lossless or latest, got {self.delivery!r}")
         if self.image not in ("jpeg", "png", "raw"):
             raise ValueError(f"image is jpeg, png or raw, got {self.image!r}")
+        if min(self.max_in_flight, self.results_ahead, self.resumes) < 0 or self.resume_seconds < 0:
+            raise ValueError("max_in_flight, results_ahead, resumes and resume_seconds are 0 or more")
+        for name in ("snapshot_every", "answer_timeout_seconds"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} is more than 0, or None; got {seconds}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,8 @@ class FrameAnswer:
     pts: float | None = None  # seconds, as given with the frame
     dropped: str | None = None  # SUPERSEDED, TOO_OLD or CLOSED
     error: RequestRefused | None = None
+    batch_size: int = 0  # streams whose frames went through the networks together with this one
+    dropped_since_last: int = 0  # frames that the server dropped since its last result
 
 
 @dataclass(frozen=True)
@@ -93,9 +105,26 @@ class ServerInfo:
     max_objects: int
 
 
-def open_request(options: StreamOptions) -> pb.Open:
+def server_info(info: pb.GetServerInfoResponse) -> ServerInfo:
+    """The same without protobuf."""
+    return ServerInfo(
+        server_version=info.server_version,
+        model=info.model,
+        model_version=info.model_version,
+        engine=info.backend,
+        precision=info.precision,
+        active_streams=info.active_streams,
+        max_streams=info.max_streams,
+        max_size=(info.limits.max_height, info.limits.max_width),
+        max_objects=info.limits.max_objects,
+    )
+
+
+def open_request(options: StreamOptions, resume_state: bytes = b"") -> pb.Open:
     """The first request of a stream."""
     message = pb.Open(
+        resume_state=resume_state,
+        initial_credit=options.results_ahead,
         session_id=options.session_id,
         model=options.model,
         delivery=_DELIVERIES[options.delivery],
@@ -206,6 +235,8 @@ def _result(result: pb.FrameResult, index: int | None) -> FrameAnswer:
         tuple(_state(stat) for stat in result.objects),
         {stage: wire.seconds_of(getattr(result.timings, stage)) for stage in STAGES},
         wire.seconds_of(result.pts) if result.HasField("pts") else None,
+        batch_size=result.timings.batch_size,
+        dropped_since_last=result.dropped_since_last,
     )
 
 

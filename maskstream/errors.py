@@ -11,10 +11,11 @@ MaskstreamError
   CheckpointError   CHECKPOINT_INVALID
   ArtifactError     ARTIFACT_INVALID  missing, altered, or of another version
   EngineUnavailable ENGINE_UNAVAILABLE  an engine that is unknown, not installed, or not able to run here
+  AccessError       ACCESS_INVALID    a token or a TLS file that cannot be used
   RequestRefused    from the server   one request failed, the stream goes on
   StreamError       from the server   a stream ended, or was not opened
     ServerFull      SERVER_FULL       no slot is left there
-    ServerUnavailable  UNAVAILABLE, WARMING, DRAINING: not reached, or not now
+    ServerUnavailable  UNAVAILABLE, WARMING, DRAINING, CONNECTION_BROKEN, NO_ANSWER: not reached, or not now
 """
 
 
@@ -84,6 +85,12 @@ class EngineUnavailable(MaskstreamError):
     reason = "ENGINE_UNAVAILABLE"
 
 
+class AccessError(MaskstreamError):
+    """What a client was given to be let in by a server, a token or TLS files, cannot be used."""
+
+    reason = "ACCESS_INVALID"
+
+
 class RequestRefused(MaskstreamError):
     """A server could not do one thing; `reason` is its word for it. The stream is as if it had not been asked."""
 
@@ -93,11 +100,14 @@ class RequestRefused(MaskstreamError):
 
 
 class StreamError(MaskstreamError):
-    """A stream to a server ended, or was not opened; `reason` is the server's word for it."""
+    """A stream to a server ended, or was not opened; `reason` is the server's word for it.
 
-    def __init__(self, message: str, reason: str) -> None:
+    `retry_after_seconds` is the server's wish for the pause before the next attempt, 0 when it has none.
+    """
+
+    def __init__(self, message: str, reason: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.retry_after_seconds = reason, retry_after_seconds
 
 
 class ServerFull(StreamError):

@@ -13,6 +13,7 @@ TimedFrame = tuple[Frame, float]  # presentation time in seconds
 class Fed:
     """The next frame."""
 
+    feeder: "Feeder"
     frame: Frame | TimedFrame
 
 
@@ -20,7 +21,8 @@ class Fed:
 class FedAll:
     """There are no more frames, or reading them failed."""
 
-    error: Exception | None
+    feeder: "Feeder"
+    error: BaseException | None
 
 
 class Feeder:
@@ -29,7 +31,7 @@ class Feeder:
     def __init__(self, frames: Iterable[Frame | TimedFrame], deliver: Callable[[Fed | FedAll], None]) -> None:
         self._frames, self._deliver = frames, deliver
         self._wanted = threading.Semaphore(0)
-        self._asked = self._stopped = False
+        self._asked, self._stopped = False, threading.Event()
         threading.Thread(target=self._feed, name="maskstream-frames", daemon=True).start()
 
     def ask(self) -> None:
@@ -44,19 +46,21 @@ class Feeder:
 
     def stop(self) -> None:
         """No more frames are wanted; the thread ends when the source gives the one it is waiting for."""
-        self._stopped = True
+        self._stopped.set()
         self._wanted.release()
 
     def _feed(self) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             self._wanted.acquire()
-            for frame in self._frames:
-                if self._stopped:
+            for frame in () if self._stopped.is_set() else self._frames:
+                if self._stopped.is_set():
                     return
-                self._deliver(Fed(frame))
+                self._deliver(Fed(self, frame))
                 self._wanted.acquire()
-        except Exception as caught:  # noqa: BLE001 - raised again where the answers are read
+                if self._stopped.is_set():
+                    return
+        except BaseException as caught:  # noqa: BLE001 - raised again where the answers are read, SystemExit too
             error = caught
-        if not self._stopped:
-            self._deliver(FedAll(error))
+        if not self._stopped.is_set():
+            self._deliver(FedAll(self, error))

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskstream import masks
-from maskstream.errors import InvalidFrame, InvalidPrompt, MemoryExhausted, NoObjects, SizeChanged
 from maskstream.block_pool import Heap, Pool
+from maskstream.errors import InvalidFrame, InvalidPrompt, MemoryExhausted, NoObjects, SizeChanged
 from maskstream.memory_bank import MemoryBank
 from maskstream.network_calls import EncodeFrame, EncodeMask, Segment, Step, run_alone
 from maskstream.networks import F32, FrameFeatures, Networks, SoftMasks

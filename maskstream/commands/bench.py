@@ -27,7 +27,9 @@ same device is always measured too, as the yardstick.
 
   maskstream bench
   maskstream bench --engine onnxruntime,openvino --objects 1,4 --streams 1,4 --json bench.json
-  maskstream bench --engine torch_cuda --size 480x854,1080x1920 --streams 1,8,32"""
+  maskstream bench --engine torch_cuda --size 480x854,1080x1920 --streams 1,8,32
+
+`maskstream bench serve` measures the server instead: see its --help."""
 
 TORCH = "torch"
 TORCH_ON_GPU = "torch_cuda_eager"
@@ -51,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[(480, 854)],
         help="height x width of the frames (default: 480x854)",
     )
-    parser.add_argument("--objects", metavar="N,N", type=_counts, default=[1, 4, 16], help="default: 1,4,16")
-    parser.add_argument("--streams", metavar="N,N", type=_counts, default=[1, 4], help="default: 1,4")
+    parser.add_argument("--objects", metavar="N,N", type=counts, default=[1, 4, 16], help="default: 1,4,16")
+    parser.add_argument("--streams", metavar="N,N", type=counts, default=[1, 4], help="default: 1,4")
     parser.add_argument("--frames", metavar="N", type=_count, default=40, help="measured frames a row (default: 40)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows and where they come from")
 
@@ -135,19 +137,21 @@ def _case(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["size"], row["objects"], row["streams"]
 
 
-def _size(text: str) -> tuple[int, int]:
+def frame_size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH in pixels, as an argument."""
     parts = text.strip().lower().split("x")
     if len(parts) != 2 or not all(part.isdecimal() and int(part) >= 16 for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, for example 480x854")
     return int(parts[0]), int(parts[1])
 
 
-def _sizes(text: str) -> list[tuple[int, int]]:
-    return [_size(part) for part in text.split(",")]
-
-
-def _counts(text: str) -> list[int]:
+def counts(text: str) -> list[int]:
+    """N,N,... of 1 or more, as an argument."""
     return [_count(part) for part in text.split(",")]
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    return [frame_size(part) for part in text.split(",")]
 
 
 def _count(text: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from maskstream.commands.follow import follow_locally
 from maskstream.commands.networks import add_engine_arguments, describe, networks_from
 from maskstream.commands.outputs import FollowedFrame, FollowOutputs, print_report
-from maskstream.commands.remote import follow_remotely
+from maskstream.commands.remote import access_of, add_server_arguments, follow_remotely
 from maskstream.errors import VideoError
 from maskstream.masks import IdMap
 from maskstream.pictures import read_id_map
@@ -25,6 +25,7 @@ a frame) and sheet.jpg.
   maskstream track dog.mp4 --prompt 310,120,180,240 --out out/dog          a box X,Y,WIDTH,HEIGHT in pixels
   maskstream track frames/ --prompt first_mask.png --out out/two_objects   a mask PNG of object ids
   maskstream track rtsp://camera/1 --prompt 0,0,200,200 --out out/live --server gpu-box:50051
+  maskstream track clip.mp4 --prompt mask.png --out out --server gpu-box:443 --tls-ca ca.pem --token-file token
   maskstream track clip.mp4 --prompt masks/00000.png --truth masks/ --out out/clip    also prints J&F"""
 
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the objects of the first frame; several boxes are objects 1, 2, ... in their order",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for what is written")
-    parser.add_argument("--server", metavar="HOST:PORT", help="let this server follow (default: this process)")
+    add_server_arguments(parser)
     add_engine_arguments(parser)
     parser.add_argument("--truth", metavar="DIR", type=Path, help="mask PNGs of all frames, to score against")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write scores, times and where things are")
@@ -74,7 +75,7 @@ def _answers(arguments: argparse.Namespace, source: FrameSource) -> Iterator[Fol
         return _prompts(arguments.prompt, frame)
 
     if arguments.server:
-        return follow_remotely(arguments.server, source, prompts_for, live=source.live)
+        return follow_remotely(arguments.server, source, prompts_for, live=source.live, access=access_of(arguments))
     networks = networks_from(arguments)
     print(describe(networks))
     return follow_locally(networks, source, prompts_for)
