@@ -5,6 +5,7 @@ unless the caller insists (a proxy beside the client may do the encrypting).
 """
 
 import ipaddress
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,11 @@ class Access:
 
 
 def secure_channel(target: str, options: Options, access: Access) -> grpc.Channel:
-    """A channel to HOST:PORT. Raises ValueError for a token that would be sent in plain text, OSError for a file."""
+    """A channel to HOST:PORT. Raises ValueError for a token that would be sent in plain text or is none, and for PEM
+    files that are none; OSError for a file that cannot be read.
+    """
+    if isinstance(access.token, str):
+        _header(access.token)
     if access.tls is None:
         channel = grpc.insecure_channel(target, options)
     else:
@@ -55,7 +60,34 @@ def secure_channel(target: str, options: Options, access: Access) -> grpc.Channe
 
 def _credentials(tls: ClientTls) -> grpc.ChannelCredentials:
     ca, key, certificate = (Path(file).read_bytes() if file else None for file in (tls.ca, tls.key, tls.certificate))
+    _try(tls)
     return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+def _try(tls: ClientTls) -> None:
+    """Raises ValueError that names the file; gRPC would say no more than that it cannot connect."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if tls.ca is not None:
+            context.load_verify_locations(tls.ca)
+    except ssl.SSLError as error:
+        raise ValueError(f"{tls.ca}: {error.reason}; expected CA certificates, PEM") from error
+    try:
+        if tls.certificate is not None:
+            context.load_cert_chain(tls.certificate, tls.key, password="")
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"{tls.certificate} and {tls.key}: {error.reason}; expected a certificate and its key, both PEM, the key "
+            "not encrypted"
+        ) from error
+
+
+def _header(token: str) -> str:
+    """The value of `authorization`; a line's end is no part of a token. Raises ValueError, which never shows it."""
+    token = token.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("the token is empty or holds characters that no token has; was another file read for it?")
+    return f"Bearer {token}"
 
 
 class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):
@@ -72,7 +104,7 @@ class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientIntercept
 
     def _with_token(self, details: Any) -> "_Details":
         token = self._token if isinstance(self._token, str) else self._token()
-        metadata = [*(details.metadata or ()), ("authorization", f"Bearer {token}")]
+        metadata = [*(details.metadata or ()), ("authorization", _header(token))]
         return _Details(
             details.method, details.timeout, metadata, details.credentials, details.wait_for_ready, details.compression
         )

@@ -11,6 +11,10 @@ import os
 # and waits for whoever reads there: strangers could stop a server whose log is not read.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
+# Read when cv2 is imported. Sizes are held against the limits before anything is decoded; this is a second wall, for a
+# picture whose header our reader and the decoder should ever read differently. Without it: 2^30 pixels, 3 GiB.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**26))
+
 import argparse
 import asyncio
 import contextlib
@@ -34,7 +38,7 @@ from prometheus_client import (
 )
 
 from maskstream.errors import MaskstreamError
-from serve.config import ServeConfig, load_config
+from serve.config import ConfigError, Limits, ServeConfig, load_config
 from serve.http_endpoint import split_address
 from serve.loading import load_model
 from serve.logs import FORMS, configure_logging, native_output_logged
@@ -135,12 +139,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 after a drain, 2 for settings that cannot be used, 1 for a server that cannot start."""
     flags = vars(build_parser().parse_args(argv))
     announce, config_file, level = flags.pop("announce"), flags.pop("config"), flags.pop("log_level")
-    if subject := flags.pop("new_token"):
-        print("token: {}\nline:  {}".format(*new_token(subject)))
-        return 0
+    subject = flags.pop("new_token")
     try:
+        if subject is not None:
+            print("token: {}\nline:  {}".format(*new_token(subject)))
+            return 0
         config = load_config(config_file, flags)
         split_address(config.listen), split_address(config.http)
+        check_wall(config.limits)
     except (MaskstreamError, ValueError) as error:
         print(f"maskstream-serve: {error}", file=sys.stderr)
         return 2
@@ -156,6 +162,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"maskstream-serve: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def check_wall(limits: Limits) -> None:
+    """Raises ConfigError when OpenCV would refuse pictures that the limits allow."""
+    wall = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "")
+    if wall.isdecimal() and limits.max_width * limits.max_height > int(wall):
+        raise ConfigError(
+            f"max_width x max_height is {limits.max_width * limits.max_height} pixels, and OpenCV decodes {wall} at "
+            f"most; lower the limits, or set OPENCV_IO_MAX_IMAGE_PIXELS to more in the environment"
+        )
 
 
 def warn_of_open_doors(config: ServeConfig) -> None:

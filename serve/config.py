@@ -106,6 +106,11 @@ MAY_BE_ZERO = frozenset({
 })  # fmt: skip
 
 
+# Beyond these gRPC, a message or a clock has no number for it.
+MOST = {"max_message_mib": 2047, "max_connection_age_seconds": 2_000_000, "max_objects": 255}
+MOST_OF_ANY = 2**31 - 1
+
+
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> ServeConfig:
     """Defaults, then `file` (TOML), then the flags that are not None; a flag `tls.key` is of the table [tls].
 
@@ -162,8 +167,8 @@ def _check(config: ServeConfig) -> None:
             value = getattr(owner, entry.name)
             if isinstance(value, int | float) and not isinstance(value, bool):
                 _check_number(entry.name, value)
-    if config.limits.max_objects > 255:
-        raise ConfigError("max_objects is at most 255: an object id fits a byte")
+    if 0 < config.max_connection_age_seconds < 1:
+        raise ConfigError("max_connection_age_seconds is at least 1, or 0 for no such limit")
     if config.limits.max_snapshot_mib > config.limits.max_message_mib:
         raise ConfigError("max_snapshot_mib is at most max_message_mib: a snapshot comes back in one request")
     if config.max_utilisation > 1:
@@ -180,3 +185,5 @@ def _check_number(name: str, value: float) -> None:
     if value < 0 or (value == 0 and name not in MAY_BE_ZERO) or value != value:
         least = "0 or more" if name in MAY_BE_ZERO else "more than 0"
         raise ConfigError(f"{name} must be {least}, got {value}")
+    if value > MOST.get(name, MOST_OF_ANY):
+        raise ConfigError(f"{name} is at most {MOST.get(name, MOST_OF_ANY)}, got {value}")

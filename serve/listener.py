@@ -54,8 +54,8 @@ class _Certificates:
     def __init__(self, tls: TlsSettings) -> None:
         self._tls = tls
         self._files = [file for file in (tls.certificate, tls.key, tls.client_ca) if file is not None]
+        self._state = self._times()  # before the files: what changes meanwhile is seen at the next handshake
         self._loaded = self._load()
-        self._state = self._times()
         if tls.key is not None and tls.key.stat().st_mode & OTHERS_MAY_READ:
             log.warning("%s can be read by others than its owner; chmod 600 it", tls.key)
 
@@ -75,7 +75,7 @@ class _Certificates:
         self._state = state
         try:
             self._loaded = self._load()
-        except ConfigError as error:
+        except (ConfigError, OSError) as error:  # OSError: a file that went away between two looks
             log.error("the certificate stays as it was: %s", error)
             return None
         log.info("%s has changed: new connections get the new certificate", self._tls.certificate)
@@ -91,7 +91,14 @@ class _Certificates:
         return grpc.ssl_server_certificate_configuration([pair], root_certificates=client_ca)
 
     def _times(self) -> tuple[int, ...]:
-        return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in self._files)
+        return tuple(_modified_ns(file) for file in self._files)
+
+
+def _modified_ns(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _try(tls: TlsSettings) -> None:

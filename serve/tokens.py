@@ -10,6 +10,7 @@ token for new calls within a second, without a restart.
 import datetime
 import hashlib
 import hmac
+import json
 import logging
 import re
 import secrets
@@ -24,6 +25,7 @@ import grpc
 
 from serve.config import ConfigError
 from serve.errors import StreamEnded, TokenInvalid, TokenRequired, abort
+from serve.listener import OTHERS_MAY_READ
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +46,12 @@ class Entry:
 
 
 def new_token(subject: str) -> tuple[str, str]:
-    """A token, to be shown once, and the line for the file."""
+    """A token, to be shown once, and the line for the file. Raises ConfigError for a subject that no log could show."""
+    if not subject or not subject.isprintable():
+        raise ConfigError(f"--new-token {subject!r}: expected a name that can be printed, e.g. camera-1")
     token = secrets.token_urlsafe(32)
-    return token, f'"{subject}" = "sha256:{hashlib.sha256(token.encode()).hexdigest()}"'
+    key = json.dumps(subject, ensure_ascii=False)  # quotes and backslashes are escaped as in TOML
+    return token, f'{key} = "sha256:{hashlib.sha256(token.encode()).hexdigest()}"'
 
 
 def read_tokens(file: Path) -> tuple[Entry, ...]:
@@ -76,8 +81,10 @@ class TokenFile:
     def __init__(self, file: Path) -> None:
         """Raises ConfigError for a file that cannot be used."""
         self._file = file
-        self._entries = read_tokens(file)
         self._state, self._looked = _state(file), time.monotonic()
+        self._entries = read_tokens(file)
+        if file.stat().st_mode & OTHERS_MAY_READ:
+            log.warning("%s can be read by others than its owner; chmod 600 it", file)
 
     def subject_of(self, metadata: Metadata) -> str:
         """Whose token the call carries. Raises TokenRequired or TokenInvalid."""

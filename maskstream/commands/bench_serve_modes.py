@@ -216,12 +216,12 @@ def against_tracker(bench: Bench, rounds: int, json: Path | None) -> int:
     print(table(headers, [*lines, ["median", *(report[name] for name in report["rounds"][0])]]))
     quiet = report["undisturbed"]
     print(
-        f"one lossless stream: {100 * (1 - report['fps_ratio']):.1f}% fewer frames/s than the bare tracker "
-        f"(undisturbed {100 * (1 - quiet['fps_ratio']):.1f}%)"
+        f"one lossless stream: {report['fps_ratio']:.3f} of the bare tracker's frames/s "
+        f"(undisturbed {quiet['fps_ratio']:.3f})"
     )
     print(
-        f"one frame at a time: {report['added_p50_ms']:.2f} ms p50 over the tracker's own step "
-        f"(undisturbed {quiet['added_ms']:.2f} ms)"
+        f"one frame at a time: {report['added_p50_ms']:+.2f} ms p50 against a step of the bare tracker "
+        f"(undisturbed {quiet['added_ms']:+.2f} ms)"
     )
     print(f"outside the step of the very frame, in the server and on the way: {report['around_p50_ms']:.2f} ms p50")
     if json:

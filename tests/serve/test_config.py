@@ -80,10 +80,32 @@ def test_the_guide_shows_every_setting_with_its_default(file):
         ("max_utilisation = nan", "max_utilisation"),
         ("log_format = 'xml'", "text or json"),
         ("[limits]\nmax_snapshot_mib = 64", "max_message_mib"),
+        ("[limits]\nmax_streams_per_client = -1", "max_streams_per_client must be 0 or more"),
+        ("[limits]\nmax_prompts_per_second = -1", "max_prompts_per_second must be 0 or more"),
+        ("max_batch = -1", "max_batch must be 0 or more"),
+        ("max_connection_age_seconds = 0.0001", "at least 1, or 0"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(file, text, words):
     with pytest.raises(ConfigError, match=words):
+        load_config(file(text), {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max_connection_age_seconds = inf",
+        "max_connection_age_seconds = 1e9",
+        "grace_seconds = inf",
+        "max_streams = 99999999999",
+        "[limits]\nidle_timeout_seconds = inf",
+        "[limits]\nmax_message_mib = 2048",
+        "[limits]\nmax_width = 5000000000",
+    ],
+)
+def test_a_number_that_grpc_or_a_message_could_not_hold_is_refused(file, text):
+    name = text.rpartition("\n")[2].partition(" ")[0]
+    with pytest.raises(ConfigError, match=f"{name} is at most"):
         load_config(file(text), {})
 
 

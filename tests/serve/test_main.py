@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 import urllib.request
+import zlib
 from pathlib import Path
 
 import pytest
@@ -121,6 +124,39 @@ def test_a_new_token_is_printed_with_its_line(capsys):
     shown = capsys.readouterr().out
     token, line = (row.partition(":")[2].strip() for row in shown.splitlines())
     assert line == f'"camera-1" = "sha256:{hashlib.sha256(token.encode()).hexdigest()}"'
+
+
+@pytest.mark.parametrize("subject", ["", "two\nlines"])
+def test_a_token_for_nobody_is_refused_and_no_server_starts(subject, capsys):
+    assert main(["--new-token", subject]) == 2
+    assert "--new-token" in capsys.readouterr().err
+
+
+def test_opencv_has_a_wall_of_its_own_and_limits_beyond_it_are_refused(tmp_path):
+    """In a process of its own: OpenCV reads the variable when it is imported."""
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0), b"IDAT")
+    picture = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks
+    )
+    (tmp_path / "large.toml").write_text("[limits]\nmax_width = 9000\nmax_height = 9000\n")
+    code = f"""
+import serve.__main__, cv2, numpy
+try:
+    print("decoded", cv2.imdecode(numpy.frombuffer({picture!r}, numpy.uint8), cv2.IMREAD_COLOR))
+except cv2.error as error:
+    print("wall", error.err)
+print("status", serve.__main__.main(["--config", {str(tmp_path / "large.toml")!r}]))
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=environment, cwd=root, capture_output=True, text=True, timeout=TIMEOUT, check=True
+    )
+    assert "wall" in done.stdout, done
+    assert "MAX_IMAGE_PIXELS" in done.stdout
+    assert "status 2" in done.stdout
+    assert "81000000 pixels" in done.stderr
 
 
 @pytest.mark.parametrize(

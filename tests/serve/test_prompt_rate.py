@@ -14,8 +14,16 @@ def test_a_burst_passes_and_then_the_average_holds():
 
 def test_a_refused_request_costs_nothing():
     rate = PromptRate(10)
-    assert not rate.allows(31, now=5.0)
-    assert rate.allows(30, now=5.0)
+    assert rate.allows(25, now=5.0)
+    assert not rate.allows(6, now=5.0)
+    assert rate.allows(5, now=5.0)
+
+
+def test_a_first_frame_larger_than_the_bucket_passes_and_is_waited_for():
+    rate = PromptRate(5)
+    assert rate.allows(32, now=1000.0), "32 objects at 5 a second: else no client could ever prompt them"
+    assert not rate.allows(1, now=1003.5), "17 too many, at 5 a second"
+    assert rate.allows(1, now=1003.7)
 
 
 def test_zero_is_no_limit():
@@ -25,5 +33,5 @@ def test_zero_is_no_limit():
 def test_a_long_silence_saves_up_no_more_than_a_burst():
     rate = PromptRate(2)
     assert rate.allows(6, now=0.0)
-    assert not rate.allows(7, now=1e9)
     assert rate.allows(6, now=1e9)
+    assert not rate.allows(1, now=1e9)

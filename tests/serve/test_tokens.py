@@ -31,6 +31,33 @@ def test_a_new_token_is_good_and_its_line_does_not_hold_it(file):
     assert new_token("camera 1")[0] != token
 
 
+@pytest.mark.parametrize("subject", ["gate-1", 'the "old" gate', "back\\slash", "Tor 5.2 = S\u00fcd #1"])
+def test_any_name_that_can_be_printed_comes_back_as_it_was(file, subject):
+    token, line = new_token(subject)
+    assert TokenFile(file(line)).subject_of(metadata(token)) == subject
+
+
+@pytest.mark.parametrize("subject", ["", "two\nlines", "a\x1b[2Jb"])
+def test_other_names_are_refused(subject):
+    with pytest.raises(ConfigError, match="--new-token"):
+        new_token(subject)
+
+
+def test_a_file_that_others_can_read_is_a_warning(file, caplog):
+    path = file(new_token("a")[1])
+    path.chmod(0o600)
+    TokenFile(path)
+    assert not caplog.records
+    path.chmod(0o604)
+    TokenFile(path)
+    assert "tokens.toml can be read by others" in caplog.text
+
+
+def test_an_empty_file_lets_nobody_in(file):
+    with pytest.raises(TokenInvalid):
+        TokenFile(file("")).subject_of(metadata(new_token("a")[0]))
+
+
 def test_a_token_is_good_until_the_end_of_its_last_day(file):
     token, line = new_token("guest")
     digest = line.partition(" = ")[2]

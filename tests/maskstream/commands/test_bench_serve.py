@@ -122,8 +122,8 @@ def test_the_overhead_is_printed(monkeypatch, capsys, tmp_path: Path) -> None:
     bench = Bench(None, {"model": "m", "engine": "e", "precision": "p"}, bench_serve.Load(), None, own, own)
     assert bench_serve_modes.against_tracker(bench, 1, tmp_path / "o.json") == 0
     printed = capsys.readouterr().out
-    assert "5.0% fewer frames/s than the bare tracker (undisturbed 3.0%)" in printed
-    assert "2.00 ms p50 over the tracker's own step (undisturbed 1.50 ms)" in printed
+    assert "0.950 of the bare tracker's frames/s (undisturbed 0.970)" in printed
+    assert "+2.00 ms p50 against a step of the bare tracker (undisturbed +1.50 ms)" in printed
     assert "2.50 ms p50" in printed
 
 

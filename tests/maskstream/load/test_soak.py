@@ -50,12 +50,12 @@ def test_a_short_soak_loses_nothing_and_frees_everything(start: Start) -> None:
 
 def test_a_soak_ends_when_its_stream_does(start: Start) -> None:
     networks = FakeNetworks()
-    server = start(networks, max_streams=3)
+    server = start(networks, max_streams=2)  # none for the churn, which may fail without an end to the soak
     networks.failure = RuntimeError("broken")
     report = run_soak(Endpoint(server.server.listen), SoakPlan(minutes=0.5), encoded_clip((64, 96), 1))
     assert report["stopped_early"]
     assert report["minutes"] < 0.4
-    assert "ENGINE_FAILED" in (report["lossless"]["error"], report["latest"]["error"], *report["churn"]["ends"])
+    assert "ENGINE_FAILED" in (report["lossless"]["error"], report["latest"]["error"])
 
 
 def test_what_cannot_begin_raises(start: Start) -> None:
