@@ -172,6 +172,8 @@ class Tracker:
         height, width = self._working_size(state.frame_size)
         soft_size = (height // spec.mask_stride, width // spec.mask_stride)
         objects = len(state.object_ids)
+        if objects > self._settings.max_objects:
+            raise ValueError(f"{objects} objects; this stream allows {self._settings.max_objects}")
         if state.soft.shape != (objects, *soft_size) or len(state.bank.value) != objects:
             raise ValueError(f"masks {state.soft.shape} do not fit {objects} objects at {soft_size}")
         bank = self._new_bank((height // spec.stride) * (width // spec.stride))

@@ -303,6 +303,8 @@ def test_a_state_of_other_sizes_is_refused_and_holds_no_memory() -> None:
     for change in ({"frame_size": (192, 128)}, {"soft": state.soft[:, :3]}, {"object_ids": (1, 2)}):
         with pytest.raises(ValueError, match="do not fit"):
             Tracker(FakeNetworks(), pool=pool).restore(replace(state, **change))
+    with pytest.raises(ValueError, match="this stream allows 0"):
+        Tracker(FakeNetworks(), TrackerSettings(max_objects=0), pool).restore(state)
     other = replace(state.bank, key=state.bank.key[:2])
     with pytest.raises(ValueError, match="other networks"):
         Tracker(FakeNetworks(), pool=pool).restore(replace(state, bank=other))
