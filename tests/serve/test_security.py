@@ -14,6 +14,7 @@ from served import WireStream, assert_shows, eventually, prompt, square
 
 from maskstream.client_security import Access, ClientTls
 from maskstream.v1 import maskstream_pb2 as pb
+from serve import listener
 from serve.config import AuthSettings, ConfigError, Limits, TlsSettings
 from serve.security import address_of
 from serve.tokens import new_token
@@ -92,6 +93,20 @@ def test_a_renewed_certificate_is_taken_up_without_a_restart(start, authority, t
     assert reached_as("first.test"), "a file that cannot be used changes nothing"
     install(second)
     assert (reached_as("first.test"), reached_as("second.test")) == (False, True)
+
+
+def test_a_file_that_goes_away_while_it_is_read_changes_nothing(
+    start, authority, server_pair, tmp_path, monkeypatch, caplog
+):
+    certificate, key = tmp_path / "server.pem", tmp_path / "server.key"
+    shutil.copy(server_pair.certificate, certificate)
+    shutil.copy(server_pair.key, key)
+    running = start(tls=TlsSettings(certificate, key))
+    monkeypatch.setattr(listener, "_try", lambda tls: key.unlink())
+    os.utime(certificate, ns=(1, 1))
+    follows(running.connect(Access(ClientTls(authority.certificate))))
+    assert not key.exists()
+    assert "the certificate stays as it was" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ def test_a_short_soak_loses_nothing_and_frees_everything(start: Start) -> None:
 
 def test_a_soak_ends_when_its_stream_does(start: Start) -> None:
     networks = FakeNetworks()
-    server = start(networks, max_streams=2)  # none for the churn, which may fail without an end to the soak
+    # No slot for the churn, which may fail without an end to the soak; and what fails in a batch is tried again alone.
+    server = start(networks, max_streams=2, max_batch=1)
     networks.failure = RuntimeError("broken")
     report = run_soak(Endpoint(server.server.listen), SoakPlan(minutes=0.5), encoded_clip((64, 96), 1))
     assert report["stopped_early"]
