@@ -359,6 +359,15 @@ def test_closing_ends_a_stream_that_is_looking_for_a_server(start, way):
     client.close()
 
 
+@pytest.fixture
+def ctrl_c_is_heard():
+    """A program that a shell runs in the background has Ctrl-C ignored from the start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_leaves_nothing_behind(running):
     main = threading.main_thread()
     running.networks.gate.clear()
