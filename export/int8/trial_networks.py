@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from onnx import ModelProto
 
 from maskstream.engines.graph_inputs import cores, encode_mask_inputs, segment_inputs
+from maskstream.engines.onnxruntime_library import onnxruntime
 from maskstream.networks import F32, FrameFeatures, MemoryView, NetworkSpec, SoftMasks
 
 Run = Callable[[dict[str, Any]], list[F32]]  # inputs of a graph by name -> its outputs, in its order

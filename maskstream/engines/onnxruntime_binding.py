@@ -5,8 +5,8 @@ gain; it runs there all the same, so that tests can compare it with an ordinary 
 """
 
 import numpy as np
-import onnxruntime
 
+from maskstream.engines.onnxruntime_library import onnxruntime
 from maskstream.engines.shape_cache import Inputs, ShapeCache
 from maskstream.networks import F32
 

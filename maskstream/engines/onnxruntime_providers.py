@@ -12,9 +12,8 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnxruntime
-
 from maskstream.engines.cache_folder import cache_folder
+from maskstream.engines.onnxruntime_library import onnxruntime
 from maskstream.errors import ArtifactError, EngineUnavailable
 
 TENSORRT_MAJOR = 10  # that ONNX Runtime's TensorRT provider is linked to
