@@ -133,6 +133,8 @@ def soak(bench: Bench, plan: SoakPlan, json: Path | None) -> int:
         print(_memory_line(report["memory"]))
     if report["step"]:
         print(_step_line(report["step"]))
+    if report["beside_a_new_stream"]:
+        print(_beside_line(report["beside_a_new_stream"]))
     for text in report["disagreements"]:
         print(f"MISMATCH: {text}")
     if json:
@@ -145,6 +147,13 @@ def _memory_line(memory: dict[str, Any]) -> str:
     slope, confidence = memory["slope_mib_per_hour"], memory["slope_confidence_mib_per_hour"]
     rate = "too short for a slope" if slope is None else f"{slope:+.2f} +- {confidence:.2f} MiB an hour (95%)"
     return f"memory after warm-up: {memory['start_mib']} to {memory['end_mib']} MiB, {rate}"
+
+
+def _beside_line(beside: dict[str, Any]) -> str:
+    return (
+        f"beside a new stream, turn about: {beside['old_p50_ms']} ms, the new one {beside['new_p50_ms']} ms "
+        f"({beside['frames']} frames each), {beside['old_over_new']:.3f} times"
+    )
 
 
 def _step_line(step: dict[str, Any]) -> str:

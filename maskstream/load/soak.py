@@ -1,6 +1,8 @@
 """A soak: one lossless and one live stream for as long as asked, beside others that are opened and closed all the time.
 
-What it looks for creeps: memory that grows, steps that get longer, a slot or a frame that is lost now and then.
+What it looks for creeps: memory that grows, steps that get longer, a slot or a frame that is lost now and then. At the
+end a new stream takes turns with the old one: so a step that has become longer shows on a machine that is itself slower
+at one hour than at another.
 """
 
 import contextlib
@@ -97,17 +99,21 @@ def run_soak(endpoint: Endpoint, plan: SoakPlan, clip: EncodedClip) -> dict[str,
         started = time.perf_counter()
         until = started + 60 * plan.minutes
         paces: Sequence[Pace] = (
-            ClosedLoop(until=until),
+            ClosedLoop(),
             OpenLoop(started, 0.0, plan.fps, max(1, round(60 * plan.minutes * plan.fps))),
         )
         threads = [threading.Thread(target=s.run, args=[p], daemon=True) for s, p in zip(streams, paces, strict=True)]
         for thread in threads:
             thread.start()
         stopped_early = _watch(until, threads)
+        ended = time.perf_counter()
+        churn.stop()
+        memory.stop()
+        beside = None if stopped_early else _beside_a_new_stream(stack, endpoint, clip, streams)
         _end(streams, threads)
     lossless, latest = (stream.record for stream in streams)
     return {
-        "minutes": round((time.perf_counter() - started) / 60, 2),
+        "minutes": round((ended - started) / 60, 2),
         "stopped_early": stopped_early,
         "lossless": frame_counts([lossless]) | {"error": lossless.error},
         "latest": frame_counts([latest]) | {"error": latest.error},
@@ -116,6 +122,7 @@ def run_soak(endpoint: Endpoint, plan: SoakPlan, clip: EncodedClip) -> dict[str,
         "memory": memory_figures(_settled(memory.samples, started, plan)),
         "memory_samples": [[round(when - started, 1), int(rss)] for when, rss in memory.samples],
         "step": step_times(lossless.frames),
+        "beside_a_new_stream": beside,
         "disagreements": [record.disagreement for record in (lossless, latest) if record.disagreement],
         "lost": lossless.count(LOST) + latest.count(LOST) + churn.lost,
     }
@@ -137,6 +144,34 @@ def step_times(frames: Sequence[FrameRecord], window: int = WINDOW_FRAMES) -> di
         "first_p50_ms": round(first, 3),
         "last_p50_ms": round(last, 3),
         "last_over_first": round(last / first, 4),
+    }
+
+
+def _beside_a_new_stream(
+    stack: contextlib.ExitStack, endpoint: Endpoint, clip: EncodedClip, streams: Sequence[StreamLoad]
+) -> dict[str, Any] | None:
+    """Steps of the old lossless stream and of a new one that take turns; None when there is too little to compare."""
+    old, latest = streams
+    latest.finish()
+    so_far = len(old.record.frames)
+    window = min(WINDOW_FRAMES, so_far // 2)
+    new = opened_stream(stack, endpoint, _WISHES[0], clip)
+    new.run(ClosedLoop(frames=window + _SETTLING_FRAMES))
+    return paired_steps(old.record.frames[so_far:], new.record.frames)
+
+
+def paired_steps(old: Sequence[FrameRecord], new: Sequence[FrameRecord]) -> dict[str, Any] | None:
+    """Medians of the time inside the tracker of two streams over the same minutes; None for very short ones."""
+    times = [[1e3 * frame.step for frame in frames if frame.outcome == ANSWERED] for frames in (old, new)]
+    times = [steps[_SETTLING_FRAMES:] for steps in times]
+    if not all(times):
+        return None
+    old_ms, new_ms = (float(np.median(steps)) for steps in times)
+    return {
+        "frames": min(map(len, times)),
+        "old_p50_ms": round(old_ms, 3),
+        "new_p50_ms": round(new_ms, 3),
+        "old_over_new": round(old_ms / new_ms, 4),
     }
 
 

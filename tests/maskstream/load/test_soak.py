@@ -11,7 +11,7 @@ from served import Start
 from maskstream.load.encoded_clip import encoded_clip
 from maskstream.load.endpoint import Endpoint
 from maskstream.load.frame_record import ANSWERED, DROPPED, FrameRecord
-from maskstream.load.soak import SoakPlan, run_soak, step_times
+from maskstream.load.soak import SoakPlan, paired_steps, run_soak, step_times
 
 
 def frame(step_ms: float, outcome: str = ANSWERED) -> FrameRecord:
@@ -31,6 +31,14 @@ def test_steps_of_both_ends_are_compared() -> None:
     assert step_times([frame(1.0)] * 21) is None
 
 
+def test_two_streams_are_compared_over_the_same_minutes() -> None:
+    old = [frame(900.0)] * 20 + [frame(110.0)] * 50
+    new = [frame(1.0)] * 20 + [frame(100.0)] * 40
+    expected = {"frames": 40, "old_p50_ms": 110.0, "new_p50_ms": 100.0, "old_over_new": 1.1}
+    assert paired_steps([*old, frame(7.0, DROPPED)], new) == expected
+    assert paired_steps(old[:20], new) is None
+
+
 def test_a_short_soak_loses_nothing_and_frees_everything(start: Start) -> None:
     server = start(FakeNetworks(delay_seconds=0.002), max_streams=3)
     endpoint = replace(Endpoint(server.server.listen), pid=os.getpid())
@@ -45,6 +53,7 @@ def test_a_short_soak_loses_nothing_and_frees_everything(start: Start) -> None:
     assert report["memory"]["samples"] < len(report["memory_samples"]), "the beginning does not count"
     assert report["memory"]["slope_mib_per_hour"] is not None
     assert report["step"]["window"] > 20
+    assert 0.5 < report["beside_a_new_stream"]["old_over_new"] < 2.0
     json.dumps(report, allow_nan=False)
 
 
