@@ -12,11 +12,13 @@ DEV := $(VENV)/.dev-stamp
 PROTO := protos/maskstream/v1/maskstream.proto
 OUT ?= out
 VARIANT ?= cpu
+BUILDER ?= docker
+BASE ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format smoke bench protos check-protos locks image clean
+.PHONY: help setup demo test check format smoke bench protos check-protos locks image image-base clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -83,8 +85,12 @@ locks: | $(BIN)/python ## compute requirements/*.lock anew from pyproject.toml (
 	$(LOCK) --extra serve --extra gpu -c requirements/dev.lock -o requirements/serve-gpu.lock pyproject.toml
 	sed -i -E 's/^([a-z0-9.-]+==[^+ ]+)\+[^ ]+/\1/; /^#/d; /^$$/d; 1i # made by: make locks' requirements/*.lock
 
-image: ## the serving image, without torch; VARIANT=gpu for CUDA
-	docker build --build-arg VARIANT=$(VARIANT) --tag maskstream:$(VARIANT) .
+image: ## the serving image, without torch; VARIANT=gpu for CUDA, BUILDER=buildah, BASE=an image of your own with Python
+	$(BUILDER) build $(IMAGE_ARGS) --build-arg VARIANT=$(VARIANT) $(if $(BASE),--build-arg PYTHON_IMAGE=$(BASE)) \
+	  --tag maskstream:$(VARIANT) .
+
+image-base: ## a base for it made of Debian's packages, where no registry can be reached: make image BASE=maskstream-base:bookworm
+	BUILDER=$(BUILDER) deploy/image/base.sh
 
 clean: ## remove what the targets made, and the environment
 	rm -rf $(VENV) $(OUT) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
