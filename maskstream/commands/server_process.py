@@ -29,34 +29,40 @@ class ServerFailed(MaskstreamError):
 
 @dataclass(frozen=True)
 class RunningServer:
-    """Addresses HOST:PORT of a server that is ready, and what it says of itself."""
+    """Addresses HOST:PORT of a server that is ready, what it says of itself, and its process."""
 
     target: str
     http: str
     facts: dict[str, Any]
     log: Path
+    process: "subprocess.Popen[bytes]"
+
+
+def running_server(
+    folder: Path, artifact: Path | None, engine: str
+) -> contextlib.AbstractContextManager[RunningServer]:
+    """A server with the default settings, as `started_server`; `artifact` None means the shipped one."""
+    chosen = [] if artifact is None else ["--artifact", str(artifact)]
+    return started_server(folder, "--engine", engine, *chosen)
 
 
 @contextlib.contextmanager
-def running_server(folder: Path, artifact: Path | None, engine: str) -> Iterator[RunningServer]:
-    """Start `python -m serve`, wait until it is ready, stop it in the end. Its log is kept in `folder`.
+def started_server(folder: Path, *flags: str) -> Iterator[RunningServer]:
+    """Start `python -m serve`, wait until it is ready, stop it in the end if nobody did. Its log is kept in `folder`.
 
     Raises ServerFailed with the end of its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log, announce = folder / "server.log", folder / "server.json"
     announce.unlink(missing_ok=True)
-    command = own_program.command("serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
-    command += ["--announce", str(announce), "--engine", engine]
-    if artifact is not None:
-        command += ["--artifact", str(artifact)]
-    with _process(command, log) as process:
+    ports = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--announce", str(announce)]
+    with _process(own_program.command("serve", *ports, *flags), log) as process:
         facts = _wait(process, announce, log)
-        yield RunningServer(facts["listen"], facts["http"], facts, log)
+        yield RunningServer(facts["listen"], facts["http"], facts, log, process)
 
 
 @contextlib.contextmanager
-def _process(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _process(command: Sequence[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A process in its own session, so that Ctrl-C here lets us end it in good order."""
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -73,7 +79,7 @@ def _process(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byt
             process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], announce: Path, log: Path) -> dict[str, Any]:
+def _wait(process: "subprocess.Popen[bytes]", announce: Path, log: Path) -> dict[str, Any]:
     """What the server announces once it is ready."""
     deadline = time.monotonic() + START_SECONDS
     while not announce.exists():

@@ -8,21 +8,17 @@ see how it drains.
 import contextlib
 import json
 import subprocess
-import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskstream.commands import own_program
-from maskstream.commands.server_process import START_SECONDS, STOP_SECONDS, ServerFailed
+from maskstream.commands.server_process import started_server
 from maskstream.errors import MaskstreamError
 from maskstream.load.endpoint import Endpoint
 
 SPARE_STREAMS = 4  # slots for churn and for streams whose end the server has not noticed yet
-_POLL_SECONDS = 0.05
-_LOG_CHARACTERS = 1500  # shown when the server does not start
 
 
 class SettingsError(MaskstreamError):
@@ -76,24 +72,12 @@ def own_server(folder: Path, wishes: ServerWishes) -> Iterator[OwnServer]:
     Raises ServerFailed with the end of its log, SettingsError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings, announce, log = folder / "server.toml", folder / "server.json", folder / "server.log"
-    announce.unlink(missing_ok=True)
+    settings = folder / "server.toml"
     values = wishes.settings()
     settings.write_text(as_toml(values), encoding="utf-8")
-    flags = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config", str(settings), "--announce", str(announce)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            own_program.command("serve", *flags),
-            env=own_program.environment(),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is ours; the server is ended below
-        )
-    try:
-        facts = _wait(process, announce, log)
-        yield OwnServer(Endpoint(facts["listen"], http=facts["http"], pid=process.pid), facts, values, process)
-    finally:
-        _end(process)
+    with started_server(folder, "--config", str(settings)) as server:
+        endpoint = Endpoint(server.target, http=server.http, pid=server.process.pid)
+        yield OwnServer(endpoint, server.facts, values, server.process)
 
 
 def as_toml(settings: Mapping[str, Any]) -> str:
@@ -113,25 +97,3 @@ def _read(config: Path | None) -> dict[str, Any]:
         return tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"cannot read {config}: {error}") from error
-
-
-def _wait(process: "subprocess.Popen[bytes]", announce: Path, log: Path) -> dict[str, Any]:
-    deadline = time.monotonic() + START_SECONDS
-    while not announce.exists():
-        ended = process.poll()
-        if ended is not None or time.monotonic() > deadline:
-            what = f"was not ready after {START_SECONDS:.0f} s" if ended is None else f"ended with status {ended}"
-            tail = log.read_text(encoding="utf-8", errors="replace")[-_LOG_CHARACTERS:]
-            raise ServerFailed(f"the server {what}; its log {log} ends:\n{tail}")
-        time.sleep(_POLL_SECONDS)
-    facts: dict[str, Any] = json.loads(announce.read_text(encoding="utf-8"))
-    return facts
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
