@@ -79,10 +79,11 @@ LOCK := $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --n
   --no-emit-find-links --no-emit-trusted-host --no-emit-options
 locks: | $(BIN)/python ## compute requirements/*.lock anew from pyproject.toml (UPGRADE=--upgrade takes newer versions)
 	$(BIN)/python -m pip install --quiet pip-tools
-	$(LOCK) $(UPGRADE) --extra train --extra export --extra serve --extra cpu --extra dev -o requirements/dev.lock pyproject.toml
+	$(LOCK) $(UPGRADE) --extra train --extra export --extra serve --extra cpu --extra web --extra ray --extra plot --extra docs --extra dev \
+	  -o requirements/dev.lock pyproject.toml
 	$(LOCK) --extra train --extra export --extra cpu -c requirements/dev.lock -o requirements/train.lock pyproject.toml
-	$(LOCK) --extra serve --extra cpu -c requirements/dev.lock -o requirements/serve-cpu.lock pyproject.toml
-	$(LOCK) --extra serve --extra gpu -c requirements/dev.lock -o requirements/serve-gpu.lock pyproject.toml
+	$(LOCK) --extra serve --extra cpu --extra web -c requirements/dev.lock -o requirements/serve-cpu.lock pyproject.toml
+	$(LOCK) --extra serve --extra gpu --extra web -c requirements/dev.lock -o requirements/serve-gpu.lock pyproject.toml
 	sed -i -E 's/^([a-z0-9.-]+==[^+ ]+)\+[^ ]+/\1/; /^#/d; /^$$/d; 1i # made by: make locks' requirements/*.lock
 
 image: ## the serving image, without torch; VARIANT=gpu for CUDA, BUILDER=buildah, BASE=an image of your own with Python

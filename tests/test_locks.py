@@ -11,10 +11,10 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = {
-    "dev": ("train", "export", "serve", "cpu", "dev"),
+    "dev": ("train", "export", "serve", "cpu", "web", "ray", "plot", "docs", "dev"),
     "train": ("train", "export", "cpu"),
-    "serve-cpu": ("serve", "cpu"),
-    "serve-gpu": ("serve", "gpu"),
+    "serve-cpu": ("serve", "cpu", "web"),
+    "serve-gpu": ("serve", "gpu", "web"),
 }
 PIN = re.compile(r"([a-z0-9.-]+)==([0-9][0-9a-z.]*)")
 
