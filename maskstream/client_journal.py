@@ -40,7 +40,7 @@ class Sent:
     @property
     def prompts(self) -> bool:
         """Whether it is a frame that prompts objects."""
-        return bool(self.request.frame.prompts.objects)
+        return bool(_prompted_ids(self.request.frame.prompts))
 
     @property
     def waits_for_frame(self) -> bool:
@@ -193,7 +193,7 @@ def _needed(entries: Iterable[Sent], with_told: bool) -> Iterator[Sent]:
     waiting: set[int] = set()
     for sent in entries:
         if sent.waits_for_frame:
-            waiting.update(prompt.object_id for prompt in sent.request.set_objects.objects)
+            waiting.update(_prompted_ids(sent.request.set_objects))
         if with_told or not sent.told or _concerns(sent.request, waiting):
             yield sent
 
@@ -202,5 +202,9 @@ def _concerns(control: pb.PropagateRequest, object_ids: set[int]) -> bool:
     """Whether it prompts or removes any of these objects outside a frame."""
     if control.HasField("reset"):
         return bool(object_ids)
-    prompted = (prompt.object_id for prompt in control.set_objects.objects)
-    return not object_ids.isdisjoint([*prompted, *control.remove_objects.object_ids])
+    return not object_ids.isdisjoint([*_prompted_ids(control.set_objects), *control.remove_objects.object_ids])
+
+
+def _prompted_ids(message: pb.SetObjects) -> list[int]:
+    """Ids of the objects it prompts, 0 among them when more are to be found, which no object has."""
+    return [*(prompt.object_id for prompt in message.objects), *([0] if message.HasField("auto") else [])]

@@ -11,25 +11,25 @@ import cv2
 import numpy as np
 
 from maskstream import wire
-from maskstream.errors import InvalidFrame, RequestRefused
-from maskstream.masks import Box, IdMap
-from maskstream.tracker import Frame, ObjectState, Prompt
+from maskstream.answer_views import AnswerViews
+from maskstream.errors import InvalidFrame, InvalidPrompt, RequestRefused
+from maskstream.masks import IdMap
+from maskstream.prompt_kinds import (
+    AnyPrompt,
+    AutoPrompt,
+    BoxPrompt,
+    Point,
+    PointPrompt,
+    Prompt,
+    RegionPrompt,
+    count_points,
+)
+from maskstream.tracker import Frame, ObjectState
 from maskstream.v1 import maskstream_pb2 as pb
 
 STAGES = ("queue", "decode", "resize", "encode_frame", "segment", "encode_mask", "finish", "encode", "total")
 MAX_SIDE = 2**15  # pixels; no id map is larger
 _DELIVERIES = {"lossless": pb.DELIVERY_POLICY_LOSSLESS, "latest": pb.DELIVERY_POLICY_LATEST}
-
-
-@dataclass(frozen=True)
-class BoxPrompt:
-    """Prompts the thing inside `box` (x, y, width, height in pixels); the server cuts it out."""
-
-    object_id: int
-    box: Box
-
-
-AnyPrompt = Prompt | BoxPrompt
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class StreamOptions:
 
 
 @dataclass(frozen=True)
-class FrameAnswer:
+class FrameAnswer(AnswerViews):
     """What became of one frame. Exactly one of `id_map`, `dropped` and `error` is set."""
 
     index: int | None  # of the frame: in `propagate` its place in `frames`; None for a request that was no frame
@@ -165,20 +165,40 @@ def _encode(frame: Frame, suffix: str, flags: list[int]) -> bytes:
 
 
 def prompts_message(prompts: Sequence[AnyPrompt]) -> pb.SetObjects:
-    """Prompts for one frame."""
-    return pb.SetObjects(objects=map(_prompt_message, prompts))
+    """Prompts for one frame. Raises InvalidPrompt for numbers that the wire has no room for."""
+    message = pb.SetObjects(objects=[_prompt_message(p) for p in prompts if not isinstance(p, AutoPrompt)])
+    for prompt in prompts:
+        if isinstance(prompt, AutoPrompt):
+            message.auto.max_objects = _unsigned(prompt.max_objects, "a number of objects to find")
+    return message
 
 
-def _prompt_message(prompt: AnyPrompt) -> pb.ObjectPrompt:
+def _prompt_message(prompt: RegionPrompt) -> pb.ObjectPrompt:
     if isinstance(prompt, BoxPrompt):
         x, y, width, height = prompt.box
         left, top = max(0, x), max(0, y)  # the wire knows no pixels left of or above the frame
         right, bottom = max(left, x + width), max(top, y + height)
         box = pb.BoundingBox(x=left, y=top, width=right - left, height=bottom - top)
         return pb.ObjectPrompt(object_id=prompt.object_id, box=box)
+    if isinstance(prompt, PointPrompt):
+        count_points(prompt.object_id, len(prompt.points), len(prompt.background))
+        points = pb.Points(on=map(_point_message, prompt.points), off=map(_point_message, prompt.background))
+        return pb.ObjectPrompt(object_id=prompt.object_id, points=points)
+    assert isinstance(prompt, Prompt)
     region = (prompt.mask != 0).astype(np.uint8)
     mask = wire.mask_to_proto(region, pb.MASK_ENCODING_LABEL_RUNS)
     return pb.ObjectPrompt(object_id=prompt.object_id, mask=mask)
+
+
+def _point_message(point: Point) -> pb.Point:
+    x, y = (_unsigned(side, "a side of a point") for side in point)
+    return pb.Point(x=x, y=y)
+
+
+def _unsigned(number: int, what: str) -> int:
+    if not 0 <= number < 2**32:
+        raise InvalidPrompt(f"{what} is {number}; it is a whole number from 0, points lie inside the frame")
+    return int(number)
 
 
 def without_prompts(message: pb.Frame) -> pb.Frame:

@@ -1,8 +1,9 @@
-"""Prompts from what a user has at hand: a box drawn round a thing, or a mask file.
+"""Prompts from what a user has at hand: a box drawn round a thing, clicks on it, or a mask file.
 
 A box becomes a mask by OpenCV's GrabCut: colours of the box's core against colours around the box. It works on a small
-copy of the surroundings, so that its time does not depend on the frame's size, and gives the same mask every time. On
-14 objects of real video the mean overlap with a drawn mask was 0.49; trusting no core gave 0.26. A mask is better.
+copy of the surroundings, so that its time does not depend on the frame's size, and gives the same mask every time. The
+keys of the frame then refine it. On 14 objects of real video the mean overlap with a drawn mask was 0.50 by colours
+and 0.51 with the keys; trusting no core gave 0.26. A mask is better.
 """
 
 import re
@@ -13,9 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from maskstream.errors import InvalidPrompt
+from maskstream.key_likeness import at_pixels, covered, log_odds
 from maskstream.masks import Box, object_ids
+from maskstream.networks import F32
 from maskstream.pictures import read_id_map
-from maskstream.tracker import Prompt
+from maskstream.prompt_kinds import (
+    AnyPrompt,
+    BoxPrompt,
+    CutPrompt,
+    Point,
+    PointPrompt,
+    Prompt,
+    RegionPrompt,
+    check_prompt,
+    clipped_box,
+)
+from maskstream.prompt_points import mask_from_points
 
 Frame = npt.NDArray[np.uint8]  # [H, W, 3] RGB
 Mask = npt.NDArray[np.bool_]  # [H, W]
@@ -26,6 +40,10 @@ _CORE = 0.6  # of the box's sides: the ellipse that is certain to be the object
 _ITERATIONS = 3
 _SMALLEST_SHARE = 0.34  # of the box; the core alone is 0.28, so a cut with less has found little beyond it
 _SMALLEST_PIECE = 0.15  # of the largest connected piece; smaller ones are crumbs
+_COLOUR_ODDS = 4.0  # of log-odds, from what colours call certainly outside to what they call certainly inside
+_DOUBTFUL_EDGE = 0.04  # of the box's shorter side: how far from its outline the cut is in doubt
+_BESIDE, _NEAR = 0.1, 0.3  # of a token: no more in the box, no less in its surroundings, to be an example of those
+_POINT = re.compile(r"^\s*(-?)\s*(\d+)\s*,\s*(\d+)\s*$")
 _BOX = re.compile(r"^\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*$")
 
 
@@ -36,28 +54,75 @@ def mask_from_box(frame: Frame, box: Box) -> Mask:
     reaches over the edge is cut off there. Raises InvalidPrompt for a box without area or wholly outside the frame.
     """
     height, width = frame.shape[:2]
-    x, y, box_width, box_height = box
-    left, top = max(0, x), max(0, y)
-    right, bottom = min(width, x + box_width), min(height, y + box_height)
-    if box_width <= 0 or box_height <= 0:
-        raise InvalidPrompt(f"the box {x},{y},{box_width},{box_height} has no area; give X,Y,WIDTH,HEIGHT in pixels")
-    if left >= right or top >= bottom:
-        raise InvalidPrompt(f"the box {x},{y},{box_width},{box_height} lies outside the {width}x{height} frame")
+    left, top, right, bottom = clipped_box(box, (height, width))
     mask = np.zeros((height, width), dtype=bool)
     inside = _cut(frame, (left, top, right, bottom))
     mask[top:bottom, left:right] = _ellipse(bottom - top, right - left) if inside is None else inside
     return mask
 
 
-def parse_prompt(text: str, frame: Frame, object_id: int = 1) -> list[Prompt]:
-    """Prompts from a command line's words: "X,Y,W,H" is a box round object `object_id`; else a mask file of object ids.
+def look_at_colours(prompt: AnyPrompt, frame: Frame) -> AnyPrompt:
+    """The same with what its frame's colours say; tens of milliseconds for a box, nothing for others.
+
+    Raises InvalidPrompt.
+    """
+    if isinstance(prompt, BoxPrompt):
+        return CutPrompt(prompt.object_id, prompt.box, mask_from_box(frame, prompt.box))
+    return prompt
+
+
+def as_mask(prompt: RegionPrompt, frame: Frame, key_Khw: F32) -> Prompt:
+    """The prompt as a mask; `key_Khw` are the keys of the frame. Raises InvalidPrompt."""
+    seen = look_at_colours(prompt, frame)
+    match seen:
+        case CutPrompt():
+            return Prompt(seen.object_id, _refined(seen, key_Khw))
+        case PointPrompt():
+            return Prompt(seen.object_id, mask_from_points(seen, (frame.shape[0], frame.shape[1]), key_Khw))
+        case Prompt():
+            return seen
+    raise TypeError(f"{seen} says nothing of one object")
+
+
+def _refined(cut: CutPrompt, key_Khw: F32) -> Mask:
+    """The cut by colours where the keys do not speak strongly against it; they move its outline, and fill and empty it.
+
+    What is like the middle of the box and not like what surrounds the box belongs to the thing.
+    """
+    size = (cut.mask.shape[0], cut.mask.shape[1])
+    corners = left, top, right, bottom = clipped_box(cut.box, size)
+    width, height = right - left, bottom - top
+    box, core, around = np.zeros((3, *size), np.float32)
+    box[top:bottom, left:right] = 1.0
+    core[top:bottom, left:right] = _ellipse(height, width, _CORE)
+    around[max(0, top - height) : bottom + height, max(0, left - width) : right + width] = 1.0
+    grid = (key_Khw.shape[1], key_Khw.shape[2])
+    beside = ((covered(box, grid) < _BESIDE) & (covered(around, grid) > _NEAR)).astype(np.float32)
+    odds = at_pixels(log_odds(key_Khw, np.square(covered(core, grid)), beside), size, corners)
+    radius = round(_DOUBTFUL_EDGE * min(width, height))
+    colours = cv2.blur(cut.mask[top:bottom, left:right].astype(np.float32), (2 * radius + 1, 2 * radius + 1))
+    refined = np.zeros(size, dtype=bool)
+    refined[top:bottom, left:right] = _COLOUR_ODDS * (colours - 0.5) + odds > 0
+    return refined if refined.any() else np.asarray(cut.mask)
+
+
+def parse_prompt(text: str, frame: Frame, object_id: int = 1) -> list[RegionPrompt]:
+    """Prompts from a command line's words: "X,Y,W,H" is a box round object `object_id`, "@X,Y;X,Y;-X,Y" are points on
+    it and, with a minus, beside it; else a mask file of object ids.
 
     Raises InvalidPrompt or MaskFileError.
     """
+    size = (frame.shape[0], frame.shape[1])
+    if text.lstrip().startswith("@"):
+        points = _parse_points(text, object_id)
+        check_prompt(points, size)
+        return [points]
     numbers = _BOX.match(text)
     if numbers:
         x, y, width, height = (int(number) for number in numbers.groups())
-        return [Prompt(object_id, mask_from_box(frame, (x, y, width, height)))]
+        box = BoxPrompt(object_id, (x, y, width, height))
+        check_prompt(box, size)
+        return [box]
     id_map = read_id_map(Path(text))
     if id_map.shape != frame.shape[:2]:
         raise InvalidPrompt(
@@ -68,6 +133,19 @@ def parse_prompt(text: str, frame: Frame, object_id: int = 1) -> list[Prompt]:
     if not ids:
         raise InvalidPrompt(f"{text} marks no object: every pixel is 0, the background; mark objects with 1..255")
     return [Prompt(i, id_map == i) for i in ids]
+
+
+def _parse_points(text: str, object_id: int) -> PointPrompt:
+    on: list[Point] = []
+    off: list[Point] = []
+    for word in text.strip()[1:].split(";"):
+        numbers = _POINT.match(word)
+        if not numbers:
+            raise InvalidPrompt(
+                f"{text} is not understood at {word!r}; give points as @X,Y;X,Y on the object, one beside it as -X,Y"
+            )
+        (off if numbers[1] else on).append((int(numbers[2]), int(numbers[3])))
+    return PointPrompt(object_id, tuple(on), tuple(off))
 
 
 def _cut(frame: Frame, corners: tuple[int, int, int, int]) -> Mask | None:

@@ -14,22 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from maskstream import masks
+from maskstream.auto_prompts import find_more
 from maskstream.block_pool import Heap, Pool
 from maskstream.errors import InvalidFrame, InvalidPrompt, MemoryExhausted, NoObjects, SizeChanged
 from maskstream.memory_bank import MemoryBank
 from maskstream.network_calls import EncodeFrame, EncodeMask, Segment, Step, run_alone
 from maskstream.networks import F32, FrameFeatures, Networks, SoftMasks
+from maskstream.prompt_kinds import AnyPrompt, AutoPrompt, Prompt, check_prompt
+from maskstream.prompts import as_mask
 from maskstream.tracker_state import TrackerState
 
+__all__ = ["Frame", "ObjectState", "Prompt", "Segmentation", "Tracker", "TrackerSettings"]
+
 Frame = npt.NDArray[np.uint8]  # [H, W, 3] RGB
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """The user's word on one object in one frame: `mask` is bool or uint8 [H, W], non-zero inside the object."""
-
-    object_id: int
-    mask: npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -109,14 +106,16 @@ class Tracker:
         """Slots given up so far, by the role they had."""
         return self._bank.policy.evictions if self._bank else Counter()
 
-    def step(self, frame: Frame, prompts: Sequence[Prompt] = ()) -> Segmentation:
+    def step(self, frame: Frame, prompts: Sequence[AnyPrompt] = ()) -> Segmentation:
         """Masks of all objects in `frame`; `prompts` add objects or correct known ones on exactly this frame.
+
+        An AutoPrompt adds what it finds beside them, as far as there is room for more objects.
 
         Raises InvalidFrame, SizeChanged, InvalidPrompt, NoObjects or MemoryExhausted; the stream is then as before.
         """
         return run_alone(self.stepping(frame, prompts), self._networks)
 
-    def stepping(self, frame: Frame, prompts: Sequence[Prompt] = ()) -> Step[Segmentation]:
+    def stepping(self, frame: Frame, prompts: Sequence[AnyPrompt] = ()) -> Step[Segmentation]:
         """`step` for who runs the networks for several trackers at once: see maskstream.network_calls."""
         self._check(frame, prompts)
         clock = _StageClock()
@@ -124,19 +123,27 @@ class Tracker:
         clock.stop("resize")
         features: FrameFeatures = yield EncodeFrame(resized[None])
         clock.stop("encode_frame")
+        shown = [as_mask(prompt, frame, features.key[0]) for prompt in prompts if not isinstance(prompt, AutoPrompt)]
         bank = self._bank or self._new_bank(features.key.shape[2] * features.key.shape[3])
         frame_index = self._frame_index + 1
         read = yield from self._read(features, bank, frame_index)
         clock.stop("segment")
-        if prompts:
-            read = self._prompt(prompts, read, bank)
+        for auto in (prompt for prompt in prompts if isinstance(prompt, AutoPrompt)):
+            shown += self._found(auto, frame, features, read, shown)
+        if not (self._object_ids or shown):
+            bank.close()
+            raise NoObjects(
+                "nothing stands out on this frame, and no object is followed yet; give a mask, box or points"
+            )
+        if shown:
+            read = self._prompt(shown, read, bank)
         self._bank, self._frame_index, self._frame_size = bank, frame_index, (frame.shape[0], frame.shape[1])
         if np.isfinite(read.decoded).all() and np.isfinite(features.key).all():
-            yield from self._store(features, read, {prompt.object_id for prompt in prompts})
+            yield from self._store(features, read, {prompt.object_id for prompt in shown})
         else:
             read = self._coast(read)
         clock.stop("encode_mask")
-        return self._answer(frame, read, prompts, clock)
+        return self._answer(frame, read, shown, clock)
 
     def remove(self, object_ids: Sequence[int]) -> None:
         """Stop following these objects and free their memory. Raises InvalidPrompt for an id that is not followed."""
@@ -191,7 +198,7 @@ class Tracker:
             self._bank.close()
         self._bank = None
 
-    def _check(self, frame: Frame, prompts: Sequence[Prompt]) -> None:
+    def _check(self, frame: Frame, prompts: Sequence[AnyPrompt]) -> None:
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
             raise InvalidFrame(f"a frame is uint8 [H, W, 3] RGB; got {frame.dtype} {list(frame.shape)}")
         size = frame.shape[:2]
@@ -199,25 +206,24 @@ class Tracker:
             was = f"{self._frame_size[1]}x{self._frame_size[0]}"
             raise SizeChanged(f"this stream is {was}, the frame is {size[1]}x{size[0]}; reset or open a new stream")
         for prompt in prompts:
-            self._check_prompt(prompt, size)
-        known = {*self._object_ids, *(prompt.object_id for prompt in prompts)}
-        if not known:
-            raise NoObjects("no object is followed yet; give a mask or a box with this frame or before it")
+            check_prompt(prompt, (size[0], size[1]))
+        known = {*self._object_ids, *(prompt.object_id for prompt in prompts if not isinstance(prompt, AutoPrompt))}
+        if not (known or prompts):
+            raise NoObjects("no object is followed yet; give a mask or a box or points with this frame or before it")
         if len(known) > self._settings.max_objects:
             raise InvalidPrompt(f"{len(known)} objects asked for; this stream allows {self._settings.max_objects}")
 
-    @staticmethod
-    def _check_prompt(prompt: Prompt, size: tuple[int, int]) -> None:
-        if not 1 <= prompt.object_id <= masks.MAX_OBJECT_ID:
-            raise InvalidPrompt(f"object id {prompt.object_id} is outside 1..{masks.MAX_OBJECT_ID} (0 is background)")
-        if prompt.mask.shape != size:
-            shape = "x".join(str(side) for side in reversed(prompt.mask.shape))
-            raise InvalidPrompt(
-                f"the mask of object {prompt.object_id} is {shape}, the frame is {size[1]}x{size[0]}; "
-                "give the mask at the frame's own size"
-            )
-        if not prompt.mask.any():
-            raise InvalidPrompt(f"the mask of object {prompt.object_id} is empty: it prompts no object")
+    def _found(
+        self, auto: AutoPrompt, frame: Frame, features: FrameFeatures, read: SoftMasks, shown: Sequence[Prompt]
+    ) -> list[Prompt]:
+        """What stands out beside the objects followed and shown, as far as there is room for more."""
+        ids = {*self._object_ids, *(prompt.object_id for prompt in shown)}
+        room = min(auto.max_objects, self._settings.max_objects - len(ids))
+        followed = read.decoded[0].max(axis=0, initial=0.0) > 0.5
+        taken = masks.resize_soft(followed.astype(np.float32)[None], (frame.shape[0], frame.shape[1]))[0] > 0.5
+        for prompt in shown:
+            taken |= prompt.mask != 0
+        return find_more(features.key, (frame.shape[0], frame.shape[1]), room, taken, ids)
 
     def _working_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
         spec = self._networks.spec

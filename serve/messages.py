@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maskstream.errors import MaskstreamError
-from maskstream.tracker import Frame, Prompt, Segmentation
+from maskstream.prompt_kinds import AnyPrompt, AutoPrompt, BoxPrompt, PointPrompt
+from maskstream.tracker import Frame, Segmentation
 from maskstream.tracker_state import TrackerState
 
 Region = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]  # [H, W], non-zero inside
@@ -58,15 +59,11 @@ class MaskPrompt:
     decode: Callable[[], Region]
 
 
-@dataclass(frozen=True)
-class BoxPrompt:
-    """A box that becomes a region when its frame is known. `cut` raises InvalidPrompt."""
-
-    object_id: int
-    cut: Callable[[Frame], Region]
+EncodedPrompt = MaskPrompt | BoxPrompt | PointPrompt | AutoPrompt
 
 
-EncodedPrompt = MaskPrompt | BoxPrompt
+def _count(prompts: tuple[EncodedPrompt, ...]) -> int:
+    return sum(prompt.max_objects if isinstance(prompt, AutoPrompt) else 1 for prompt in prompts)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -99,7 +96,7 @@ class FrameRequest(Request):
     may_drop: bool = False
 
     frame: Frame | None = None
-    prompts: list[Prompt] = field(default_factory=list)
+    prompts: list[AnyPrompt] = field(default_factory=list)
     error: MaskstreamError | None = None
     decode_seconds: float = 0.0
 
@@ -110,8 +107,8 @@ class FrameRequest(Request):
 
     @property
     def num_prompts(self) -> int:
-        """Objects that it prompts."""
-        return len(self.encoded_prompts)
+        """Objects that it prompts or has found."""
+        return _count(self.encoded_prompts)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -123,8 +120,8 @@ class SetObjectsRequest(Request):
 
     @property
     def num_prompts(self) -> int:
-        """Objects that it prompts."""
-        return len(self.encoded_prompts)
+        """Objects that it prompts or has found."""
+        return _count(self.encoded_prompts)
 
 
 @dataclass(kw_only=True, eq=False)

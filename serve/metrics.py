@@ -17,11 +17,12 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from maskstream.errors import InvalidFrame, InvalidPrompt, MaskstreamError, MemoryExhausted, NoObjects, SizeChanged
 from maskstream.memory_bank import Role
+from maskstream.prompt_kinds import AutoPrompt, BoxPrompt, PointPrompt
 from maskstream.tracker import Tracker
 from serve import errors
 from serve.admission import Phase
 from serve.logs import lost_records
-from serve.messages import BoxPrompt, Delivery, DropReason, EncodedPrompt
+from serve.messages import Delivery, DropReason, EncodedPrompt
 
 STAGES = ("queue", "decode", *Tracker.STAGES, "encode", "total")
 BUCKETS_SECONDS = (
@@ -30,6 +31,7 @@ BUCKETS_SECONDS = (
 )  # fmt: skip
 BATCHES = (1, 2, 4, 8, 16, 32)  # frames
 OLDEST_SECONDS = 3600.0  # an age beyond this is a clock that is wrong, or an old recording, and no latency
+PROMPT_KINDS = ("mask", "box", "points", "auto")
 OTHER = "other"
 
 Family = TypeVar("Family", bound=MetricWrapperBase)
@@ -127,7 +129,7 @@ class Metrics:
         self.frames = self._counters("frames", "Frames by what became of them.", "outcome", outcomes)
         self.frames_dropped = self._counters("frames_dropped", "Frames without a result.", "reason", DropReason)
         self.requests_refused = self._counters("requests_refused", "FrameErrors sent.", "reason", request_reasons())
-        self.prompts = self._counters("prompts", "Objects prompted or corrected.", "kind", ("mask", "box"))
+        self.prompts = self._counters("prompts", "Objects prompted or corrected.", "kind", PROMPT_KINDS)
         self.decode_queue = self._gauge("decode_queue", "Streams with a request that waits to be decoded.")
 
     def _add_streams(self) -> None:
@@ -226,7 +228,15 @@ class Metrics:
     def add_prompts(self, prompts: Sequence[EncodedPrompt]) -> None:
         """Objects that a request prompts."""
         for prompt in prompts:
-            self.prompts.labels("box" if isinstance(prompt, BoxPrompt) else "mask").inc()
+            match prompt:
+                case AutoPrompt(max_objects=asked_for):
+                    self.prompts.labels("auto").inc(asked_for)
+                case BoxPrompt():
+                    self.prompts.labels("box").inc()
+                case PointPrompt():
+                    self.prompts.labels("points").inc()
+                case _:
+                    self.prompts.labels("mask").inc()
 
     def add_memory_events(self, evictions: Counter[str], writes_skipped: Counter[str]) -> None:
         """What one step did to a stream's memory bank."""

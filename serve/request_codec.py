@@ -9,13 +9,12 @@ from functools import partial
 
 from maskstream import masks, wire
 from maskstream.errors import InvalidFrame, InvalidPrompt
-from maskstream.prompts import mask_from_box
+from maskstream.prompt_kinds import AutoPrompt, BoxPrompt, PointPrompt, count_points
 from maskstream.tracker import Frame
 from maskstream.v1 import maskstream_pb2 as pb
 from serve.config import Limits
 from serve.errors import BadConfig, Unimplemented
 from serve.messages import (
-    BoxPrompt,
     CloseRequest,
     Delivery,
     EncodedPrompt,
@@ -151,7 +150,16 @@ def _decoder(message: pb.Frame, limits: Limits) -> Callable[[], Frame]:
 def _parse_prompts(message: pb.SetObjects, limits: Limits) -> tuple[EncodedPrompt, ...]:
     if len(message.objects) > limits.max_objects:  # a message has room for millions
         raise InvalidPrompt(f"{len(message.objects)} objects in one request; a stream has {limits.max_objects} at most")
-    return tuple(_parse_prompt(prompt, limits) for prompt in message.objects)
+    prompts = tuple(_parse_prompt(prompt, limits) for prompt in message.objects)
+    return (*prompts, _parse_auto(message.auto, limits)) if message.HasField("auto") else prompts
+
+
+def _parse_auto(message: pb.AutoPrompt, limits: Limits) -> AutoPrompt:
+    if not 1 <= message.max_objects <= limits.max_objects:
+        raise InvalidPrompt(
+            f"auto.max_objects is {message.max_objects}; ask for 1 to {limits.max_objects}, the most a stream has"
+        )
+    return AutoPrompt(message.max_objects)
 
 
 def _parse_ids(message: pb.RemoveObjects) -> tuple[int, ...]:
@@ -169,12 +177,16 @@ def _parse_prompt(message: pb.ObjectPrompt, limits: Limits) -> EncodedPrompt:
             return MaskPrompt(object_id, partial(_decode_region, object_id, message.mask, limits))
         case "box":
             box = (message.box.x, message.box.y, message.box.width, message.box.height)
-            return BoxPrompt(object_id, partial(_cut, box))
-    raise InvalidPrompt(f"object {object_id} has no prompt; give a mask or a box")
+            return BoxPrompt(object_id, box)
+        case "points":
+            return _parse_points(object_id, message.points)
+    raise InvalidPrompt(f"object {object_id} has no prompt; give a mask, a box or points")
 
 
-def _cut(box: masks.Box, frame: Frame) -> Region:
-    return mask_from_box(frame, box)
+def _parse_points(object_id: int, message: pb.Points) -> PointPrompt:
+    count_points(object_id, len(message.on), len(message.off))  # a message has room for millions
+    on, off = (tuple((point.x, point.y) for point in points) for points in (message.on, message.off))
+    return PointPrompt(object_id, on, off)
 
 
 def _decode_region(object_id: int, message: pb.Mask, limits: Limits) -> Region:

@@ -11,14 +11,15 @@ from collections.abc import Callable, Hashable
 
 from maskstream.errors import InvalidPrompt, MaskstreamError, NoObjects
 from maskstream.network_calls import Finished, Step
-from maskstream.tracker import Prompt, Segmentation, Tracker
+from maskstream.prompt_kinds import AnyPrompt, Prompt
+from maskstream.prompts import look_at_colours
+from maskstream.tracker import Segmentation, Tracker
 from serve.delivery import FrameQueue
 from serve.errors import EngineFailed, SnapshotsOff, StreamEnded
 from serve.messages import (
     Acked,
     Answer,
     Answered,
-    BoxPrompt,
     Closed,
     CloseRequest,
     Dropped,
@@ -26,6 +27,7 @@ from serve.messages import (
     EncodedPrompt,
     FrameCounts,
     FrameRequest,
+    MaskPrompt,
     Refused,
     RefusedRequest,
     RemoveObjectsRequest,
@@ -59,7 +61,7 @@ class Session:
         self._max_objects = max_objects
         self._in_turn: FrameRequest | None = None
         self._queue_seconds = 0.0
-        self._pending: dict[int, Prompt | BoxPrompt] = {}  # prompts that wait for the next frame
+        self._pending: dict[int, AnyPrompt] = {}  # prompts that wait for the next frame; 0 is to find some
         self._evictions: Counter[str] = Counter()
         self._writes_skipped: Counter[str] = Counter()
 
@@ -83,16 +85,16 @@ class Session:
 
     def _check_pending(self, request: SetObjectsRequest) -> None:
         """Regions that wait are megabytes: no more of them than the stream may have objects."""
-        ids = {*self._pending, *(prompt.object_id for prompt in request.encoded_prompts)}
+        ids = {*self._pending, *(prompt.object_id for prompt in request.encoded_prompts)} - {0}
         if len(ids) > self._max_objects:
             raise InvalidPrompt(f"{len(ids)} objects wait for a frame; this stream allows {self._max_objects}")
 
     def _prepare_removal(self, request: RemoveObjectsRequest) -> None:
         """All of it or nothing. Every request before this one is done, so the tracker may be asked."""
-        known = set(self._tracker.object_ids)
-        unknown = [i for i in request.object_ids if i not in known and i not in self._pending]
+        known = ({*self._tracker.object_ids} | {*self._pending}) - {0}
+        unknown = [i for i in request.object_ids if i not in known]
         if unknown:
-            together = sorted(known | set(self._pending))
+            together = sorted(known)
             request.error = InvalidPrompt(f"object {unknown[0]} is not followed; known ids: {together or 'none'}")
             return
         for object_id in request.object_ids:
@@ -104,10 +106,7 @@ class Session:
             frame = request.frame = request.decode()
             prompts = {p.object_id: _decoded(p) for p in request.encoded_prompts}
             pending, self._pending = self._pending, {}
-            request.prompts = [
-                Prompt(p.object_id, p.cut(frame)) if isinstance(p, BoxPrompt) else p
-                for p in {**pending, **prompts}.values()
-            ]
+            request.prompts = [look_at_colours(prompt, frame) for prompt in {**pending, **prompts}.values()]
         except MaskstreamError as error:
             request.error = error
         request.decode_seconds = time.perf_counter() - started
@@ -216,5 +215,5 @@ class Session:
         self._evictions, self._writes_skipped = Counter(evictions), Counter(skipped)
 
 
-def _decoded(prompt: EncodedPrompt) -> Prompt | BoxPrompt:
-    return prompt if isinstance(prompt, BoxPrompt) else Prompt(prompt.object_id, prompt.decode())
+def _decoded(prompt: EncodedPrompt) -> AnyPrompt:
+    return Prompt(prompt.object_id, prompt.decode()) if isinstance(prompt, MaskPrompt) else prompt

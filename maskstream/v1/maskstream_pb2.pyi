@@ -178,20 +178,46 @@ class RawImage(_message.Message):
     def __init__(self, format: _Optional[_Union[PixelFormat, str]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., stride: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class SetObjects(_message.Message):
-    __slots__ = ("objects",)
+    __slots__ = ("objects", "auto")
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    AUTO_FIELD_NUMBER: _ClassVar[int]
     objects: _containers.RepeatedCompositeFieldContainer[ObjectPrompt]
-    def __init__(self, objects: _Optional[_Iterable[_Union[ObjectPrompt, _Mapping]]] = ...) -> None: ...
+    auto: AutoPrompt
+    def __init__(self, objects: _Optional[_Iterable[_Union[ObjectPrompt, _Mapping]]] = ..., auto: _Optional[_Union[AutoPrompt, _Mapping]] = ...) -> None: ...
+
+class AutoPrompt(_message.Message):
+    __slots__ = ("max_objects",)
+    MAX_OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    max_objects: int
+    def __init__(self, max_objects: _Optional[int] = ...) -> None: ...
 
 class ObjectPrompt(_message.Message):
-    __slots__ = ("object_id", "mask", "box")
+    __slots__ = ("object_id", "mask", "box", "points")
     OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
     BOX_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
     object_id: int
     mask: Mask
     box: BoundingBox
-    def __init__(self, object_id: _Optional[int] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ..., box: _Optional[_Union[BoundingBox, _Mapping]] = ...) -> None: ...
+    points: Points
+    def __init__(self, object_id: _Optional[int] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ..., box: _Optional[_Union[BoundingBox, _Mapping]] = ..., points: _Optional[_Union[Points, _Mapping]] = ...) -> None: ...
+
+class Points(_message.Message):
+    __slots__ = ("on", "off")
+    ON_FIELD_NUMBER: _ClassVar[int]
+    OFF_FIELD_NUMBER: _ClassVar[int]
+    on: _containers.RepeatedCompositeFieldContainer[Point]
+    off: _containers.RepeatedCompositeFieldContainer[Point]
+    def __init__(self, on: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., off: _Optional[_Iterable[_Union[Point, _Mapping]]] = ...) -> None: ...
+
+class Point(_message.Message):
+    __slots__ = ("x", "y")
+    X_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    x: int
+    y: int
+    def __init__(self, x: _Optional[int] = ..., y: _Optional[int] = ...) -> None: ...
 
 class RemoveObjects(_message.Message):
     __slots__ = ("object_ids",)

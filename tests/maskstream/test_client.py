@@ -99,7 +99,7 @@ def test_a_refused_frame_is_an_answer_with_an_error_and_the_stream_goes_on(clien
     assert [answer.error.reason if answer.error else None for answer in answers] == [
         "NO_OBJECTS", None, "SIZE_CHANGED", None
     ]  # fmt: skip
-    assert "give a mask or a box" in str(answers[0].error)
+    assert "give a mask, a box or points" in str(answers[0].error)
     assert answers[0].id_map is None
     assert shows(answers[3], {1: A})
 

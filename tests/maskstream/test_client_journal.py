@@ -29,6 +29,7 @@ class Model:
                 return pb.PropagateResponse(**{answer: body(seq=request.seq)})
             case "set_objects":
                 self.waiting += [prompt.object_id for prompt in request.set_objects.objects]
+                self.waiting += [0] if request.set_objects.HasField("auto") else []
             case "remove_objects":
                 (object_id,) = request.remove_objects.object_ids
                 if object_id in self.waiting:
@@ -60,6 +61,9 @@ class Client:
 
     def prompt(self):
         self.send(set_objects=pb.SetObjects(objects=[pb.ObjectPrompt(object_id=1 + self.made % 9)]))
+
+    def auto(self):
+        self.send(set_objects=pb.SetObjects(auto=pb.AutoPrompt(max_objects=2)))
 
     def remove(self):
         self.send(remove_objects=pb.RemoveObjects(object_ids=[1 + self.made % 9]))
@@ -100,7 +104,19 @@ class Client:
         self.journal.record(self.seq, sent)
 
 
-STEPS = ("frame", "frame", "answer", "answer", "answer", "bad_frame", "prompt", "remove", "lose", "take_snapshot")
+STEPS = (
+    "frame",
+    "frame",
+    "answer",
+    "answer",
+    "answer",
+    "bad_frame",
+    "prompt",
+    "auto",
+    "remove",
+    "lose",
+    "take_snapshot",
+)
 
 
 @given(st.lists(st.sampled_from(STEPS), max_size=40), st.booleans())
@@ -108,6 +124,8 @@ STEPS = ("frame", "frame", "answer", "answer", "answer", "bad_frame", "prompt", 
 @example(["prompt", "answer", "lose", "frame"], False)
 @example(["prompt", "answer", "take_snapshot", "lose", "frame"], True)
 @example(["prompt", "remove", "answer", "answer", "lose"], False)
+@example(["auto", "answer", "lose", "frame"], False)
+@example(["auto", "answer", "take_snapshot", "lose", "frame"], True)
 @example(["frame", "take_snapshot", "prompt", "frame", "answer", "lose", "answer", "lose"], True)
 def test_the_last_server_knows_everything_once_and_in_order(steps, keeps):
     client = Client(keeps=keeps)
@@ -138,6 +156,17 @@ def test_a_state_that_is_not_kept_up_is_dropped_with_the_first_answer():
     assert client.journal.state == b"from the caller"
     client.answer()
     assert client.journal.state == b""
+
+
+def test_a_frame_on_which_things_are_found_is_kept_for_a_snapshot():
+    journal = Journal(latest=True, keeps=True)
+    journal.take_state(b"a state")
+    found = pb.Frame(jpeg=b"found", prompts=pb.SetObjects(auto=pb.AutoPrompt(max_objects=2)))
+    for seq, frame in enumerate((found, pb.Frame(jpeg=b"plain"), pb.Frame(jpeg=b"last")), start=1):
+        journal.record(seq, Sent(pb.PropagateRequest(seq=seq, frame=frame)))
+        journal.settle(pb.PropagateResponse(result=pb.FrameResult(seq=seq)), [seq])
+    journal.begin_again(introduce=False)
+    assert [sent.request.frame.jpeg for sent in journal.unsent] == [b"found", b"last"]
 
 
 def test_a_request_has_no_picture_in_its_repr():

@@ -12,10 +12,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from served import TIMEOUT, eventually, prompt, square
 
 from maskstream.errors import MaskstreamError
+from maskstream.prompt_kinds import AutoPrompt, BoxPrompt, PointPrompt
 from serve import errors
 from serve.admission import Phase
-from serve.messages import BoxPrompt, MaskPrompt
-from serve.metrics import BUCKETS_SECONDS, OTHER, STAGES, Identity, Metrics
+from serve.messages import MaskPrompt
+from serve.metrics import BUCKETS_SECONDS, OTHER, PROMPT_KINDS, STAGES, Identity, Metrics
 
 A = square(16, 16)
 
@@ -194,8 +195,9 @@ def test_the_phase_is_one_of_all(metrics):
 def test_blocks_prompts_and_turns_are_counted(metrics):
     metrics.bind_blocks(lambda: 30, total=100)
     assert [value(metrics, "memory_blocks", state=state) for state in ("used", "free")] == [30, 70]
-    metrics.add_prompts([MaskPrompt(1, lambda: A), BoxPrompt(2, lambda frame: A), BoxPrompt(3, lambda frame: A)])
-    assert [value(metrics, "prompts_total", kind=kind) for kind in ("mask", "box")] == [1, 2]
+    boxes = [BoxPrompt(2, (1, 2, 3, 4)), BoxPrompt(3, (1, 2, 3, 4))]
+    metrics.add_prompts([MaskPrompt(1, lambda: A), *boxes, PointPrompt(4, ((1, 1),)), AutoPrompt(5)])
+    assert [value(metrics, "prompts_total", kind=kind) for kind in PROMPT_KINDS] == [1, 2, 1, 5]
     for size in (1, 3, 33):
         metrics.observe_turn(size, 0.02)
     assert [value(metrics, "batch_size_bucket", le=le) for le in ("1.0", "2.0", "4.0", "32.0", "+Inf")] == [

@@ -19,11 +19,13 @@ from hostile import THOROUGH, back_to, books, damaged, healthy_open, healthy_req
 from served import TIMEOUT, assert_shows, prompt, square
 
 from maskstream.errors import MaskstreamError
+from maskstream.prompt_kinds import check_prompt
+from maskstream.prompts import look_at_colours
 from maskstream.tracker import Segmentation
 from maskstream.v1 import maskstream_pb2 as pb
 from serve import answer_codec, request_codec
 from serve.config import Limits
-from serve.messages import Answered, BoxPrompt, Delivery, FrameRequest, SetObjectsRequest
+from serve.messages import Answered, Delivery, FrameRequest, MaskPrompt, SetObjectsRequest
 
 DIRECT = 400_000 if THOROUGH else 20_000
 STREAMS = 2_000 if THOROUGH else 60
@@ -49,10 +51,26 @@ def use_up(message):
     if isinstance(request, FrameRequest | SetObjectsRequest):
         for encoded in request.encoded_prompts:
             with contextlib.suppress(MaskstreamError):
-                if not isinstance(encoded, BoxPrompt):
+                if isinstance(encoded, MaskPrompt):
                     encoded.decode()
                 elif frame is not None:
-                    encoded.cut(frame)
+                    check_prompt(encoded, frame.shape[:2])
+                    look_at_colours(encoded, frame)
+
+
+def requests_to_damage():
+    """Healthy ones of every kind, those with clicks and those that ask for things to be found among them."""
+    clicks = pb.Points(on=[pb.Point(x=5, y=6), pb.Point(x=40, y=30)], off=[pb.Point(x=1, y=31)])
+    prompts = pb.SetObjects(
+        objects=[
+            pb.ObjectPrompt(object_id=5, points=clicks),
+            pb.ObjectPrompt(object_id=6, box=pb.BoundingBox(x=8, y=8, width=16, height=16)),
+        ],
+        auto=pb.AutoPrompt(max_objects=3),
+    )
+    raw = pb.RawImage(format=pb.PIXEL_FORMAT_RGB8, width=48, height=32, data=bytes(range(256)) * 18)
+    with_prompts = pb.PropagateRequest(frame=pb.Frame(raw=raw, prompts=prompts))
+    return [*healthy_requests(), with_prompts, with_prompts, pb.PropagateRequest(set_objects=prompts)]
 
 
 def open_it(message):
@@ -65,7 +83,7 @@ def open_it(message):
 @pytest.mark.timeout(PATIENCE_SECONDS)
 def test_parser_and_decoders_raise_nothing_but_their_own_errors():
     dice = random.Random(5)
-    requests = healthy_requests()
+    requests = requests_to_damage()
     for turn in range(DIRECT):
         source = dice.choice(requests)
         if turn % 10 == 0:
@@ -163,7 +181,7 @@ def no_traceback(caplog):
 def test_a_thousand_damaged_requests_over_the_wire(start, caplog):
     running = start(max_streams=4, limits=Limits(idle_timeout_seconds=5.0))
     before = settled(running)
-    dice, stub, requests = random.Random(7), raw_stub(running.channel), healthy_requests()
+    dice, stub, requests = random.Random(7), raw_stub(running.channel), requests_to_damage()
     with beside_a_healthy_stream(running) as healthy:
         ends = [attack(stub, dice, requests) for _ in range(STREAMS)]
     assert healthy.answered > 20
