@@ -8,6 +8,7 @@ MaskstreamError
   MemoryExhausted   MEMORY_EXHAUSTED  no memory block left for another object or stream
   MaskFileError     MASK_UNREADABLE   a mask file that holds no object ids
   VideoError        VIDEO_UNREADABLE  not a video, empty, missing
+  OutputError       OUTPUT_UNWRITABLE (maskstream.sinks.sink) a disk that is full, a folder that cannot be made
   CheckpointError   CHECKPOINT_INVALID
   ArtifactError     ARTIFACT_INVALID  missing, altered, or of another version
   EngineUnavailable ENGINE_UNAVAILABLE  an engine that is unknown, not installed, or not able to run here

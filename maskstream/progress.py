@@ -22,9 +22,11 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(label: str, total: int | None, unit: str = "frames") -> Iterator[Advance]:
-    """Shows how far `label` has come; `total` steps, None when nobody knows."""
-    if sys.stderr.isatty():
+def progress(label: str, total: int | None, unit: str = "frames", *, quiet: bool = False) -> Iterator[Advance]:
+    """Shows how far `label` has come; `total` steps, None when nobody knows. `quiet` shows nothing."""
+    if quiet:
+        yield lambda: None
+    elif sys.stderr.isatty():
         with _bar(label, total, unit) as advance:
             yield advance
     else:

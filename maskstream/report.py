@@ -4,6 +4,7 @@ A table is text, the same on a terminal and in a log; the JSON file holds what w
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from maskstream.provenance import provenance
 
 STAGES = ("queue", "decode", "resize", "encode_frame", "segment", "encode_mask", "finish", "encode", "total")
+STDOUT = Path("-")  # what --json and its like write to standard output
 _PERCENTILES = (50, 95, 99)
 
 
@@ -63,9 +65,17 @@ def score_table(scores: Mapping[str, Any]) -> str:
 
 
 def write_report(path: Path, printed: Mapping[str, Any]) -> None:
-    """Write `printed` with versions, hardware and git revision as JSON; the folder is made if need be."""
+    """Write `printed` with versions, hardware and git revision as JSON; the folder is made if need be.
+
+    STDOUT is standard output. Raises ValueError for what JSON cannot hold.
+    """
+    text = json.dumps({**printed, **provenance()}, indent=2, allow_nan=False) + "\n"
+    if path == STDOUT:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**printed, **provenance()}, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
 
 
 def _cell(value: object) -> str:

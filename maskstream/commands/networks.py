@@ -39,12 +39,17 @@ def networks_from(arguments: argparse.Namespace) -> Networks:
         return _torch_networks(checkpoint)
     from maskstream.engines import load_networks
 
-    return load_networks(artifact_of(arguments), arguments.engine, tell=_tell)
+    tell = _say_nothing if getattr(arguments, "quiet", False) else _tell
+    return load_networks(artifact_of(arguments), arguments.engine, tell=tell)
 
 
 def describe(networks: Networks) -> str:
     """One line on what runs."""
     return f"{networks.spec.name}, engine {networks.engine}, {networks.precision}"
+
+
+def _say_nothing(_: str) -> None:
+    """For --quiet."""
 
 
 def _tell(line: str) -> None:

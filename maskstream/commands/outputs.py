@@ -1,142 +1,153 @@
-"""What following a video leaves in its output folder: masks, overlay video, one line of JSON a frame, a contact sheet.
+"""What following a video leaves in its output folder, by the sinks that were asked for, and what is reported of it.
 
-Everything is written as it comes, so that a run that is stopped leaves all it had done.
+Everything is written as it comes, so that a run that is stopped leaves all it had done. Each sink is closed whatever
+happens to the others.
 """
 
-import json
+import argparse
+import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self, TextIO
 
 from maskstream import masks
-from maskstream.overlay import EvenSample, contact_sheet, draw_overlay
-from maskstream.pictures import write_id_map, write_jpeg
+from maskstream.errors import MaskstreamError
+from maskstream.followed import FollowedFrame, SeenObject
+from maskstream.overlay import draw_overlay
 from maskstream.report import StageTimes, score_table, stage_table
 from maskstream.scores import SequenceScorer, sequence_as_percent
-from maskstream.tracker import Frame
-from maskstream.video import VideoWriter
+from maskstream.sinks.coco import CocoFile
+from maskstream.sinks.json_lines import JsonLines
+from maskstream.sinks.mask_files import DavisTree, MaskFolder, YouTubeVosTree
+from maskstream.sinks.overlays import OverlayVideo, Sheet
+from maskstream.sinks.sink import OutputError, Sink, clear_errors
 
-_SHEET_PICTURES = 9
+__all__ = ["DEFAULT_SINKS", "SINKS", "FollowOutputs", "FollowedFrame", "OutputError", "SeenObject", "parse_sinks"]
 
-
-class SeenObject(Protocol):
-    """What tracker and client both say of one object in one frame."""
-
-    @property
-    def object_id(self) -> int: ...
-    @property
-    def score(self) -> float: ...
-    @property
-    def visible(self) -> float: ...
-    @property
-    def area(self) -> int: ...
-    @property
-    def box(self) -> masks.Box | None: ...
-    @property
-    def lost(self) -> bool: ...
-
-
-@dataclass(frozen=True)
-class FollowedFrame:
-    """One frame with its answer, whoever gave it."""
-
-    index: int  # of the frame in its source; some are missing where a live source was too fast
-    pts_seconds: float
-    frame: Frame
-    id_map: masks.IdMap
-    objects: tuple[SeenObject, ...]
-    stage_seconds: Mapping[str, float]
+SINKS = ("masks", "overlay", "jsonl", "sheet", "coco", "davis", "youtube-vos")
+DEFAULT_SINKS = ("masks", "overlay", "jsonl", "sheet")
 
 
 class FollowOutputs:
     """Writes followed frames under a folder and keeps what the report needs. Use it in a `with`."""
 
-    def __init__(self, folder: Path, frames_per_second: float) -> None:
-        self._masks = folder / "masks"
-        self._sheet = folder / "sheet.jpg"
-        self._overlay = folder / "overlay.mp4"
-        self._lines = folder / "objects.jsonl"
-        self._masks.mkdir(parents=True, exist_ok=True)
-        self._line_file = self._lines.open("w", encoding="utf-8")
-        self._video = VideoWriter(self._overlay, frames_per_second)
-        self._sample = EvenSample(_SHEET_PICTURES)
+    def __init__(
+        self,
+        folder: Path,
+        frames_per_second: float,
+        sinks: Sequence[str] = DEFAULT_SINKS,
+        *,
+        video: str = "video",
+        more: Sequence[Sink] = (),
+    ) -> None:
+        """`sinks` are names out of SINKS; `video` is how the data sets among them call it; `more` are written too.
+
+        Raises OutputError when the folder cannot be written, ValueError for a sink that is unknown.
+        """
+        self._place, self._sinks = str(folder), list(more)
+        try:
+            with clear_errors(self._place):
+                for place, name in enumerate(sinks):
+                    self._sinks.insert(place, _sink(name, folder, frames_per_second, video))
+        except BaseException:
+            self._close_all()
+            raise
         self._scorer: SequenceScorer | None = None
         self._stages = StageTimes()
         self._frames = 0
         self._started = self._ended = time.perf_counter()
 
     def add(self, followed: FollowedFrame, truth: masks.IdMap | None = None) -> None:
-        """Write one frame; `truth`, an id map, has it scored too."""
+        """Write one frame; `truth`, an id map, has it scored too. Raises OutputError."""
         self._ended = time.perf_counter()
         self._frames += 1
         self._stages.add(followed.stage_seconds)
-        write_id_map(self._masks / f"{followed.index:05d}.png", followed.id_map)
-        self._line_file.write(json.dumps(_line(followed)) + "\n")
-        self._line_file.flush()
-        drawn = draw_overlay(followed.frame, followed.id_map)
-        self._video.write(drawn)
-        self._sample.offer(drawn)
+        lost = [seen.object_id for seen in followed.objects if seen.lost]
+        draw = cache(partial(draw_overlay, followed.frame, followed.id_map, lost=lost))
+        with clear_errors(self._place):
+            for sink in self._sinks:
+                sink.add(followed, draw)
         if truth is not None:
             self._scorer = self._scorer or SequenceScorer()
             self._scorer.add(followed.id_map, truth)
 
     def close(self) -> None:
-        """Finish the files."""
-        self._line_file.close()
-        self._video.close()
-        if self._frames:
-            write_jpeg(self._sheet, contact_sheet(self._sample.pictures()))
+        """Finish the files, all that can be; then raises the first OutputError."""
+        failures = self._close_all()
+        if failures:
+            raise failures[0]
+
+    def _close_all(self) -> list[MaskstreamError]:
+        return [failure for sink in self._sinks if (failure := _close(sink, self._place))]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        try:
+            self.close()
+        except MaskstreamError:
+            if not isinstance(error, MaskstreamError):  # the first error is the cause of those after it
+                raise
 
     def report(self) -> dict[str, Any]:
         """Keys "scores" (None without truth), "frames", "fps", "stages", "outputs" of `maskstream demo` and `track`."""
         elapsed = self._ended - self._started
+        places: dict[str, str] = {}
+        for sink in self._sinks:
+            places |= sink.outputs
         return {
             "scores": sequence_as_percent(self._scorer.finish()) if self._scorer else None,
             "frames": self._frames,
             "fps": round(self._frames / elapsed, 2) if elapsed > 0 else 0.0,
             "stages": self._stages.percentiles(),
-            "outputs": {
-                "masks": str(self._masks),
-                "overlay": str(self._overlay),
-                "objects": str(self._lines),
-                "sheet": str(self._sheet),
-            },
+            "outputs": places,
         }
 
 
-def print_report(report: Mapping[str, Any]) -> None:
-    """Scores, latency, speed, and where things are."""
+def parse_sinks(text: str) -> tuple[str, ...]:
+    """Names between commas, as --sinks takes them. Raises argparse.ArgumentTypeError for one that is unknown."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in SINKS]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"unknown sink {', '.join(unknown) or text!r}; known: {','.join(SINKS)}")
+    return names
+
+
+def print_report(report: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Scores, latency, speed, and where things are; to standard output, or to `file`."""
+    say = partial(print, file=file or sys.stdout)
     if report["scores"]:
-        print(score_table(report["scores"]) + "\n")
+        say(score_table(report["scores"]) + "\n")
     if report["stages"]:
-        print(stage_table(report["stages"]) + "\n")
-    print(f"{report['frames']} frames, {report['fps']} frames/s")
+        say(stage_table(report["stages"]) + "\n")
+    say(f"{report['frames']} frames, {report['fps']} frames/s")
     for name, place in report["outputs"].items():
-        print(f"{name:8} {place}")
+        say(f"{name:8} {place}")
 
 
-def _line(followed: FollowedFrame) -> dict[str, Any]:
-    return {
-        "frame": followed.index,
-        "pts_seconds": round(followed.pts_seconds, 6),
-        "objects": [
-            {
-                "id": seen.object_id,
-                "score": round(seen.score, 4),
-                "visible": round(seen.visible, 4),
-                "area": seen.area,
-                "box": list(seen.box) if seen.box else None,
-                "lost": seen.lost,
-            }
-            for seen in followed.objects
-        ],
+def _sink(name: str, folder: Path, frames_per_second: float, video: str) -> Sink:
+    makers: dict[str, Callable[[], Sink]] = {
+        "masks": lambda: MaskFolder("masks", folder / "masks"),
+        "overlay": lambda: OverlayVideo(folder / "overlay.mp4", frames_per_second),
+        "jsonl": lambda: JsonLines("objects", folder / "objects.jsonl"),
+        "sheet": lambda: Sheet(folder / "sheet.jpg"),
+        "coco": lambda: CocoFile(folder / "coco.json", video, frames_per_second),
+        "davis": lambda: DavisTree(folder / "davis", video),
+        "youtube-vos": lambda: YouTubeVosTree(folder / "youtube-vos", video),
     }
+    if name not in makers:
+        raise ValueError(f"unknown sink {name!r}; known: {', '.join(SINKS)}")
+    return makers[name]()
+
+
+def _close(sink: Sink, place: str) -> MaskstreamError | None:
+    try:
+        with clear_errors(place):
+            sink.close()
+    except MaskstreamError as error:
+        return error
+    return None

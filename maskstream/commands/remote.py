@@ -5,18 +5,20 @@ see. The file is read again for each call, so that a token can be renewed while 
 """
 
 import argparse
-import itertools
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from maskstream.client import MaskStreamClient
 from maskstream.client_security import Access, ClientTls
-from maskstream.commands.follow import PromptMaker
-from maskstream.commands.outputs import FollowedFrame
+from maskstream.commands.follow import Frames, PromptMaker, PromptPlan, plan_of, unfollowed
+from maskstream.containers import TimedFrame
 from maskstream.errors import AccessError
-from maskstream.video import TimedFrame
+from maskstream.followed import FollowedFrame
+from maskstream.prompt_kinds import AnyPrompt
+from maskstream.tracker import Frame
 
 TOKEN_VARIABLE = "MASKSTREAM_TOKEN"
 ANYONE = Access()
@@ -67,35 +69,77 @@ def client_of(arguments: argparse.Namespace) -> MaskStreamClient:
 
 
 def follow_remotely(
-    target: str, frames: Iterable[TimedFrame], prompts_for: PromptMaker, *, live: bool, access: Access = ANYONE
+    target: str,
+    frames: Iterable[TimedFrame],
+    prompts_for: PromptMaker | PromptPlan,
+    *,
+    live: bool,
+    access: Access = ANYONE,
 ) -> Iterator[FollowedFrame]:
     """Answers of the server at HOST:PORT, in order. `live`: frames that come too fast are dropped and have no answer.
 
     Raises what the client raises, and the server's error on a frame it refused.
     """
-    waiting = iter(frames)
-    first = next(waiting, None)
-    if first is None:
-        return
-    prompts = {0: prompts_for(first[0])}
-    sent: dict[int, TimedFrame] = {}  # until they are answered: what is drawn on is the frame itself
-    delivery = "latest" if live else "lossless"
-    with _client(target, access) as client, client.open(delivery=delivery) as stream:
-        for answer in stream.propagate(_remember(itertools.chain([first], waiting), sent), prompts):
+    plan, sent = plan_of(prompts_for), _SentFrames(frames)
+    with _client(target, access) as client, client.open(delivery="latest" if live else "lossless") as stream:
+        for answer in stream.propagate(sent, _PromptsOfSent(plan, sent)):
             if answer.index is None:
                 continue
-            frame, pts_seconds = sent.pop(answer.index)
-            if answer.error is not None:
+            timed, arrived = sent.pop(answer.index)
+            if answer.error is not None and answer.index >= min(plan, default=0):
                 raise answer.error
-            if answer.id_map is not None:
-                yield FollowedFrame(answer.index, pts_seconds, frame, answer.id_map, answer.objects, answer.timings)
+            if answer.error is not None:
+                yield unfollowed(answer.index, timed[1], timed[0])
+            elif answer.id_map is None:
+                sent.dropped += 1
+            else:
+                age = None if arrived is None else time.perf_counter() - arrived
+                seen = (answer.id_map, answer.objects, answer.timings, age, sent.new_drops())
+                yield FollowedFrame(answer.index, timed[1], timed[0], *seen)
 
 
-def _remember(frames: Iterable[TimedFrame], sent: dict[int, TimedFrame]) -> Iterator[TimedFrame]:
-    """The frames as they are taken (on the client's thread), each kept under its index."""
-    for index, timed in enumerate(frames):
-        sent[index] = timed
-        yield timed
+class _SentFrames:
+    """Frames on their way, kept until they are answered: what is drawn on is the frame itself."""
+
+    def __init__(self, frames: Iterable[TimedFrame]) -> None:
+        self._frames = Frames(frames)
+        self._waiting: dict[int, tuple[TimedFrame, float | None]] = {}
+        self.dropped = 0  # by client or server, since the last answer
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """The frames as they are taken, on a thread of the client's."""
+        for index, timed in enumerate(self._frames):
+            self._waiting[index] = (timed, self._frames.arrived())
+            yield timed
+
+    def frame(self, index: int) -> Frame:
+        """A frame that was taken and not answered yet."""
+        return self._waiting[index][0][0]
+
+    def pop(self, index: int) -> tuple[TimedFrame, float | None]:
+        """A frame that was answered, and when it came from a live source."""
+        return self._waiting.pop(index)
+
+    def new_drops(self) -> int:
+        """Frames dropped since this was last asked, at the source and on the way."""
+        dropped, self.dropped = self.dropped, 0
+        return dropped + self._frames.new_drops()
+
+
+class _PromptsOfSent(Mapping[int, Sequence[AnyPrompt]]):
+    """Prompts made when they are asked for: the client takes a frame before it looks for its prompts."""
+
+    def __init__(self, plan: PromptPlan, sent: _SentFrames) -> None:
+        self._plan, self._sent = plan, sent
+
+    def __getitem__(self, index: int) -> Sequence[AnyPrompt]:
+        return self._plan[index](self._sent.frame(index))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._plan)
+
+    def __len__(self) -> int:
+        return len(self._plan)
 
 
 def _client(target: str, access: Access) -> MaskStreamClient:

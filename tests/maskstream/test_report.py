@@ -8,7 +8,7 @@ import pytest
 
 from maskstream.progress import progress
 from maskstream.provenance import git_revision, hardware, versions
-from maskstream.report import StageTimes, percentiles, stage_table, table, write_report
+from maskstream.report import STDOUT, StageTimes, percentiles, stage_table, table, write_report
 
 
 def test_percentiles_in_milliseconds() -> None:
@@ -66,3 +66,15 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(capsys: pytest.Captu
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("track: 2/2 frames, ")
+
+
+def test_quiet_progress_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("track", 2, quiet=True) as advance:
+        advance()
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
+def test_report_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    write_report(STDOUT, {"fps": 12.5})
+    assert json.loads(capsys.readouterr().out)["fps"] == 12.5
+    assert not Path("-").exists()

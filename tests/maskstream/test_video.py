@@ -90,7 +90,7 @@ def test_video_held_upright_is_turned(tmp_path: Path) -> None:
     frame[:, :16] = 255  # a white band on the left
     path = write_video(tmp_path / "clip.mp4", [frame] * 3)
     data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 44
+    matrix = data.rindex(b"tkhd") + 44  # of the finished file: earlier ones are what a killed writer leaves
     data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
     path.write_bytes(data)
     with open_source(path) as source:

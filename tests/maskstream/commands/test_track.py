@@ -1,10 +1,15 @@
 """`maskstream track` from the command line, with networks that copy the last mask: files, JSON, errors, Ctrl-C."""
 
 import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cameras import Camera, transport_stream
 from fakes import FakeNetworks
 
 from maskstream import cli
@@ -109,6 +114,182 @@ def test_ctrl_c_leaves_what_was_done(folder: Path, fake_networks: FakeNetworks) 
     assert (report["frames"], report["interrupted"]) == (3, True)
 
 
+def test_sigterm_is_as_good_as_ctrl_c(folder: Path, fake_networks: FakeNetworks) -> None:
+    encode_frame, calls = fake_networks.encode_frame, []
+
+    def stopped(frame):
+        calls.append(frame)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return encode_frame(frame)
+
+    fake_networks.encode_frame = stopped
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(folder, "--sinks", "coco") == 130
+    assert len(json.loads((folder / "out/coco.json").read_text())["images"]) == 2
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_prompts_of_other_frames_are_given_there(folder: Path) -> None:
+    """An empty answer before the first of them, and boxes numbered in their order."""
+    assert run(folder, "--prompt", "4:60,30,30,30", prompt="2:10,10,30,30") == 0
+    assert [[seen["id"] for seen in line["objects"]] for line in lines(folder)] == [[], [], [1], [1], [1, 2], [1, 2]]
+    assert not read_id_map(folder / "out/masks/00001.png").any()
+
+
+def test_prompt_of_a_frame_that_never_came_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "--prompt", "90:10,10,30,30", "--prompt", "99:10,10,30,30") == 0
+    assert "no prompt was given on frame 90, 99: the video ended after 6 frames" in capsys.readouterr().out
+
+
+def follow(folder: Path, *words: str) -> int:
+    return cli.main(["track", str(folder / "clip.mp4"), *words])
+
+
+def test_auto_needs_no_prompt(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever it finds, or does not, by the fakes' colours."""
+    status = follow(folder, "--auto", "2", "--out", str(folder / "out"))
+    if status == 0:
+        assert all(1 <= len(line["objects"]) <= 2 for line in lines(folder))
+    else:
+        assert "nothing stands out on this frame" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "out"], "nothing to follow: give a --prompt"),
+        (["--prompt", "1,1,9,9"], "nowhere to write: give --out DIR, or --json-lines"),
+        (["--prompt", "1,1,9,9", "--json", "-", "--json-lines", "-"], "both want standard output"),
+    ],
+)
+def test_flags_that_do_not_fit_together(
+    folder: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert follow(folder, *words) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--auto", "0"], ["--auto", "x"], ["--sinks", "gif"], ["--stall-seconds", "-1"]])
+def test_values_that_no_flag_takes(folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(folder, *words)
+    assert words[0] in capsys.readouterr().err
+
+
+def test_lines_on_standard_output_stand_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert follow(folder, "--prompt", str(folder / "prompt.png"), "--json-lines", "-") == 0
+    printed = capsys.readouterr()
+    assert [json.loads(line)["frame"] for line in printed.out.splitlines()] == list(range(FRAMES))
+    assert "p99 ms" in printed.err
+    assert "track: 6/6 frames" in printed.err
+    assert not (folder / "out").exists()
+
+
+def test_report_on_standard_output_stands_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "--json", "-") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["frames"] == FRAMES
+    assert "engine fake" in printed.err
+
+
+def test_quiet_says_nothing_but_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "--quiet") == 0
+    assert tuple(capsys.readouterr()) == ("", "")
+    assert len(lines(folder)) == FRAMES
+    assert run(folder, "--quiet", source="missing.mp4") == 2
+    assert "missing.mp4" in capsys.readouterr().err
+
+
+def test_sinks_are_chosen_and_named_after_the_video(folder: Path) -> None:
+    assert run(folder, "--sinks", "davis,coco", "--json", str(folder / "report.json")) == 0
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["coco.json", "davis"]
+    assert len(list((folder / "out/davis/Annotations/480p/clip").iterdir())) == FRAMES
+    assert set(json.loads((folder / "report.json").read_text())["outputs"]) == {"davis", "coco"}
+
+
+@pytest.fixture
+def camera() -> Iterator[Camera]:
+    camera = Camera((48, 64))
+    yield camera
+    camera.stop()
+
+
+def test_camera_that_dies_in_the_middle_and_comes_back(
+    camera: Camera, fake_networks: FakeNetworks, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode_frame, calls = fake_networks.encode_frame, []
+
+    def eventful(frame):
+        calls.append(frame)
+        if len(calls) == 5:
+            camera.stop()
+            camera.start()
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+        return encode_frame(frame)
+
+    fake_networks.encode_frame = eventful
+    words = [
+        "track",
+        camera.url("/mjpeg?key=hush", "me:secret@"),
+        "--prompt",
+        "8,8,32,32",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert cli.main([*words, "--json", str(tmp_path / "o/report.json"), "--sinks", "jsonl,overlay,coco,davis"]) == 130
+    report = json.loads((tmp_path / "o/report.json").read_text())
+    assert report["frames"] == 39
+    assert report["losses"] == 1
+    rows = [json.loads(line) for line in (tmp_path / "o/objects.jsonl").read_text().splitlines()]
+    assert sum(row["dropped"] for row in rows) == report["dropped"]
+    assert all(0 <= row["age_seconds"] < 20 for row in rows)
+    printed = capsys.readouterr()
+    assert printed.err.count("lost (") == printed.err.count("back after") == 1
+    written = [path.read_text() for path in tmp_path.rglob("*.json*")] + [str(path) for path in tmp_path.rglob("*")]
+    for text in (printed.out, printed.err, *written):
+        assert "secret" not in text
+        assert "hush" not in text
+
+
+PIPED = """
+import sys
+from fakes import FakeNetworks
+from maskstream import cli
+from maskstream.commands import track
+track.networks_from = lambda arguments: FakeNetworks()
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_video_from_a_pipe_to_a_pipe(folder: Path) -> None:
+    words = [sys.executable, "-c", PIPED, "track", "-", "--prompt", str(folder / "prompt.png"), "--json-lines", "-"]
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with (folder / "clip.mp4").open("rb") as clip, subprocess.Popen(["cat"], stdin=clip, stdout=subprocess.PIPE) as cat:
+        done = subprocess.run(words, stdin=cat.stdout, capture_output=True, check=False, env=environment)
+        cat.stdout.close()
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["frame"] for line in done.stdout.splitlines()] == list(range(FRAMES))
+
+
+def test_ctrl_c_is_heard_while_the_pipe_is_silent(folder: Path) -> None:
+    words = [sys.executable, "-c", PIPED, "track", "-", "--prompt", "8,8,40,40", "--json-lines", "-"]
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*words, "--out", str(folder / "out"), "--sinks", "coco"], stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+    ) as program:
+        program.stdin.write(transport_stream(100, SIZE))
+        program.stdin.flush()
+        for _ in range(50):
+            assert program.stdout.readline()
+        program.send_signal(signal.SIGTERM)  # a shell may have its background programs ignore SIGINT
+        assert program.wait(timeout=30) == 130
+        assert b"Traceback" not in program.stderr.read()
+    assert len(json.loads((folder / "out/coco.json").read_text())["images"]) >= 50
+
+
 @pytest.mark.parametrize(
     ("source", "prompt", "message"),
     [
@@ -152,6 +333,19 @@ def test_frame_size_that_changes_mid_stream_is_said(folder: Path, capsys: pytest
     assert run(folder, source="truth") == 2
     assert "this stream is 192x128, the frame is 50x40" in capsys.readouterr().err
     assert len(lines(folder)) == 3
+
+
+def test_frame_size_that_changes_before_any_prompt_is_said_too(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_id_map(folder / "truth/00001.png", np.zeros((40, 50), dtype=np.uint8))
+    assert run(folder, source="truth", prompt="4:10,10,30,30") == 2
+    assert "this stream is 192x128, the frame is 50x40" in capsys.readouterr().err
+
+
+def test_report_that_cannot_be_written_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "--json", "/dev/full") == 2
+    assert "maskstream: /dev/full: the disk is full" in capsys.readouterr().err
 
 
 def _rgb_png() -> bytes:
