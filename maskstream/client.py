@@ -10,8 +10,10 @@ on the frame it was last seen on, or hands over the old server's own memory; no 
 """
 
 import itertools
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,34 +21,35 @@ import grpc
 
 from maskstream import wire
 from maskstream.client_journal import Sent
-from maskstream.client_link import Arrived, Link, no_answer
+from maskstream.client_link import Link, no_answer
 from maskstream.client_messages import (
     STAGES,
-    AnyPrompt,
-    BoxPrompt,
     FrameAnswer,
     ServerInfo,
     StreamCounts,
     StreamOptions,
-    frame_message,
     prompts_message,
     server_info,
 )
 from maskstream.client_opening import Opener, Targets
-from maskstream.client_propagation import Prompts, Propagation, answers_of
+from maskstream.client_propagation import Prompts, arriving_answers, as_request, propagated
 from maskstream.client_security import Access, ClientTls, Token
 from maskstream.errors import ServerUnavailable, StreamError
-from maskstream.feeder import TimedFrame
-from maskstream.remote_call import CallEnded, stream_error
-from maskstream.tracker import Frame, Prompt
+from maskstream.feeder import AnyFrame, Feeder
+from maskstream.frame_input import FrameLike
+from maskstream.prompt_kinds import AnyPrompt, AutoPrompt, BoxPrompt, PointPrompt
+from maskstream.remote_call import stream_error
+from maskstream.tracker import Prompt
 from maskstream.v1 import maskstream_pb2 as pb
 
 __all__ = [
     "STAGES",
+    "AutoPrompt",
     "BoxPrompt",
     "ClientTls",
     "FrameAnswer",
     "MaskStreamClient",
+    "PointPrompt",
     "Prompt",
     "ServerInfo",
     "Stream",
@@ -84,13 +87,7 @@ class MaskStreamClient:
 
     def info(self, timeout_seconds: float = 10.0) -> ServerInfo:
         """Model, limits and load of the first server that answers. Raises ServerUnavailable."""
-        failure: StreamError = ServerUnavailable("UNAVAILABLE: there is no server", "UNAVAILABLE")
-        for stub in self._targets.stubs:
-            try:
-                return server_info(stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=timeout_seconds))
-            except grpc.RpcError as error:
-                failure = stream_error(error)
-        raise failure
+        return first_info(self._targets, timeout_seconds)
 
     def close(self) -> None:
         """Close the connections; streams on them end."""
@@ -120,30 +117,31 @@ class Stream:
         """Whether the stream, as it was last opened, goes on from a snapshot."""
         return self._link.call.opened.resumed
 
-    def propagate(self, frames: Iterable[Frame | TimedFrame], prompts: Prompts | None = None) -> Iterator[FrameAnswer]:
+    def propagate(self, frames: Iterable[AnyFrame], prompts: Prompts | None = None) -> Iterator[FrameAnswer]:
         """Send all frames and yield their answers as they come; `prompts` by the index of their frame.
 
-        `frames` are arrays, or (array, presentation time in seconds); they are read on another thread. Answers of a
-        lossless stream come in order. With `latest`, a frame that cannot be sent before a newer one is there is
-        dropped here. Resumes by itself; raises StreamError when no server can be had again. When another thread closes
-        the stream, frames without an answer are dropped with CLOSED and the iteration ends.
+        `frames` are arrays uint8 [H, W, 3] RGB or PIL images, or pairs of one and its presentation time in seconds;
+        they are read on another thread. Answers of a lossless stream come in order. With `latest`, a frame that cannot
+        be sent before a newer one is there is dropped here. Resumes by itself; raises StreamError when no server can
+        be had again. When another thread closes the stream, frames without an answer are dropped with CLOSED and the
+        iteration ends.
         """
-        yield from Propagation(self._link, frames, prompts or {}, self._request).answers()
+        yield from propagated(self._link, partial(Feeder, frames), prompts or {})
 
     # ---- one by one ------------------------------------------------------------------------------------------------
 
     def send(
         self,
-        frame: Frame,
+        frame: FrameLike,
         prompts: Sequence[AnyPrompt] = (),
         pts: float | None = None,
         capture_time: float | None = None,
     ) -> int:
-        """Send uint8 [H, W, 3] RGB; returns its index, from 0. `pts` in seconds, `capture_time` in seconds of Unix.
+        """Send one frame; returns its index, from 0. `pts` in seconds, `capture_time` in seconds since 1970.
 
         Waits while max_in_flight frames are unanswered. Raises InvalidFrame for what is no frame or too large.
         """
-        sent = self._request(frame, prompts, pts)
+        sent = as_request(self._link, frame, prompts, pts)
         if capture_time is not None:
             sent.request.frame.capture_time.FromNanoseconds(round(capture_time * wire.NANOS))
         sent.index = next(self._indices)
@@ -153,18 +151,7 @@ class Stream:
 
     def answers(self) -> Iterator[FrameAnswer]:
         """Answers to what was sent, as they come, until the stream ends. Raises StreamError when it ends badly."""
-        while True:
-            event = self._link.next_event()
-            if isinstance(event, CallEnded):
-                self._link.inbox.put(event)  # for whoever asks again
-                if event.error:
-                    raise event.error
-                return
-            if isinstance(event, Arrived):
-                for _, answer in answers_of(self._link, event):
-                    yield answer
-                    if answer.id_map is not None:
-                        self._link.grant()
+        return arriving_answers(self._link, threading.Event())
 
     def set_objects(self, prompts: Sequence[AnyPrompt]) -> None:
         """Add or correct objects, with effect from the next frame."""
@@ -207,9 +194,13 @@ class Stream:
         else:
             self._link.cancel()
 
-    def _request(self, frame: Frame, prompts: Sequence[AnyPrompt], pts: float | None) -> Sent:
-        limits = self._link.call.opened.limits
-        message = frame_message(frame, prompts, self._link.options, limits.max_message_bytes)
-        if pts is not None:
-            message.pts.CopyFrom(wire.duration(pts))
-        return Sent(pb.PropagateRequest(frame=message), size=(frame.shape[0], frame.shape[1]))
+
+def first_info(targets: Targets, timeout_seconds: float) -> ServerInfo:
+    """Of the first server that answers. Raises ServerUnavailable, or the StreamError of the last one."""
+    failure: StreamError = ServerUnavailable("UNAVAILABLE: there is no server", "UNAVAILABLE")
+    for stub in targets.stubs:
+        try:
+            return server_info(stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=timeout_seconds))
+        except grpc.RpcError as error:
+            failure = stream_error(error)
+    raise failure

@@ -56,8 +56,11 @@ Event = Arrived | CallEnded | Fed | FedAll | Reopened | NotReopened | Taken | Wo
 class Link:
     """Any thread may send; one at a time takes events."""
 
-    def __init__(self, opener: Opener, resume_state: bytes) -> None:
-        """Opens the stream. Raises ServerFull, ServerUnavailable or another StreamError."""
+    def __init__(self, opener: Opener, resume_state: bytes, stopped: threading.Event | None = None) -> None:
+        """Opens the stream; whoever gives it up meanwhile sets `stopped`, then cancels `opener`.
+
+        Raises ServerFull, ServerUnavailable or another StreamError.
+        """
         self.opener, self.options = opener, opener.options
         self.inbox: SimpleQueue[Event] = SimpleQueue()
         self.room = threading.Condition()  # guards the journal, the call and what is closed
@@ -69,7 +72,7 @@ class Link:
         self._asked: dict[int, _Asked] = {}
         self._waited_seconds = 0.0  # for the server, since it was last heard
         self.call: RemoteCall
-        self._use(opener.open(resume_state))
+        self._use(opener.open(resume_state, stopped or threading.Event()))
 
     @property
     def max_in_flight(self) -> int:
@@ -100,7 +103,7 @@ class Link:
             if self.options.results_ahead and not self.call.leaving:
                 self._grant(_ALL_RESULTS)
             self.call.half_close()
-        self.inbox.put(Woken())
+        self.wake()
         if not self.call.ended.wait(timeout_seconds):
             self.call.cancel()
 
@@ -109,6 +112,10 @@ class Link:
         with self.room:
             self.is_closed = True
         self.call.cancel()
+        self.wake()
+
+    def wake(self) -> None:
+        """Whoever waits for an event looks around."""
         self.inbox.put(Woken())
 
     # ---- out -------------------------------------------------------------------------------------------------------

@@ -9,38 +9,39 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import SimpleQueue
 
+from maskstream import wire
 from maskstream.client_journal import Sent
-from maskstream.client_link import Arrived, Event, Link, Taken, Woken, ended
-from maskstream.client_messages import AnyPrompt, FrameAnswer, frame_answer
+from maskstream.client_link import Arrived, Event, Link, Taken, ended
+from maskstream.client_messages import FrameAnswer, frame_answer, frame_message
 from maskstream.client_opening import NotReopened, Reopened, Reopening, is_engine_failure
 from maskstream.errors import StreamError
-from maskstream.feeder import Fed, FedAll, Feeder, TimedFrame
+from maskstream.feeder import AnyFrame, Fed, FedAll, Feeding
+from maskstream.frame_input import FrameLike, as_frame
+from maskstream.prompt_kinds import AnyPrompt
 from maskstream.remote_call import CallEnded
-from maskstream.tracker import Frame
+from maskstream.v1 import maskstream_pb2 as pb
 
 Prompts = Mapping[int, Sequence[AnyPrompt]]
-AsRequest = Callable[[Frame, Sequence[AnyPrompt], float | None], Sent]
+Told = FrameAnswer | BaseException | None  # an answer; why there are no more; at last None
+FeederOf = Callable[[Callable[[Fed | FedAll], None]], Feeding]  # makes the reader of the frames, which delivers them
 
 _MOST_NOTICES = 4096  # of frames dropped here that the caller has not looked at: then the camera is not read either
-_STOP_SECONDS = 5.0
+STOP_SECONDS = 5.0  # nothing that is stopped takes as long
 
 
 class Propagation:
     """One `propagate`. Frames answered are those it was fed, each once; answers to earlier frames are left out."""
 
-    def __init__(
-        self, link: Link, frames: Iterable[Frame | TimedFrame], prompts: Prompts, as_request: AsRequest
-    ) -> None:
-        """Raises StreamError for a stream that the caller has closed."""
+    def __init__(self, link: Link, feeder_of: FeederOf, prompts: Prompts, tell: Callable[[Told], None]) -> None:
+        """`tell` is called on the pump's thread and does not wait. Raises StreamError for a stream that is closed."""
         if link.is_closed:
             raise ended()
-        self._link, self._prompts, self._as_request = link, prompts, as_request
+        self._link, self._prompts, self._tell_caller = link, prompts, tell
         self._live = link.options.delivery == "latest"
-        self._feeder = Feeder(frames, link.inbox.put)
-        self._outbox: SimpleQueue[FrameAnswer | BaseException | None] = SimpleQueue()
+        self._feeder = feeder_of(link.inbox.put)
         self._thread = threading.Thread(target=self._run, name="maskstream-propagation", daemon=True)
         self._stopped = threading.Event()
         self._feeding = True
@@ -53,21 +54,34 @@ class Propagation:
         self._breaks = self._engine_failures = 0  # since the last result
         self._broken_since = 0.0
 
-    def answers(self) -> Iterator[FrameAnswer]:
-        """Until each frame has its answer. Raises what the source of the frames raised, and StreamError."""
+    @property
+    def is_running(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self._thread.is_alive()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every frame has its answer."""
+        return not (self._feeding or self._owed)
+
+    def start(self) -> None:
+        """Begin to read, send and tell."""
         self._link.is_mended = True
         self._thread.start()
-        try:
-            while (answer := self._outbox.get()) is not None:
-                if isinstance(answer, BaseException):
-                    raise answer
-                yield answer
-                self._link.inbox.put(Taken(answer.id_map is not None))
-        finally:
-            self._stopped.set()
-            self._link.inbox.put(Woken())
-            if threading.current_thread() is not self._thread:  # where the garbage collector may call us
-                self._thread.join(_STOP_SECONDS)
+
+    def taken(self, answer: FrameAnswer) -> None:
+        """The caller is done with this one."""
+        self._link.inbox.put(Taken(answer.id_map is not None))
+
+    def stop(self) -> None:
+        """No more answers are wanted; None is told when nothing is left behind. Waits for nothing."""
+        self._stopped.set()
+        self._link.wake()
+
+    def join(self) -> None:
+        """Wait until it has stopped."""
+        if threading.current_thread() is not self._thread:  # where the garbage collector may call us
+            self._thread.join(STOP_SECONDS)
 
     # ---- the pump --------------------------------------------------------------------------------------------------
 
@@ -75,12 +89,12 @@ class Propagation:
         try:
             self._pump()
         except BaseException as error:  # noqa: BLE001 - raised where the answers are taken
-            self._outbox.put(error)
+            self._tell_caller(error)
         finally:
             self._link.is_mended = False
             self._feeder.stop()
             self._stop_reopening()
-            self._outbox.put(None)
+            self._tell_caller(None)
 
     def _pump(self) -> None:
         while (self._feeding or self._owed) and not self._stopped.is_set():
@@ -123,7 +137,7 @@ class Propagation:
             self._untaken_results += 1
         else:
             self._untaken_notices += 1
-        self._outbox.put(answer)
+        self._tell_caller(answer)
 
     def _taken(self, was_result: bool) -> None:
         if was_result:
@@ -143,12 +157,12 @@ class Propagation:
             return False
         return self._untaken_notices < _MOST_NOTICES if self._live else not self._waiting
 
-    def _fed(self, fed: Frame | TimedFrame) -> list[FrameAnswer]:
+    def _fed(self, fed: AnyFrame) -> list[FrameAnswer]:
         self._feeder.taken()
         frame, pts = fed if isinstance(fed, tuple) else (fed, None)
         index = next(self._indices)
         dropped = self._supersede() if self._live else []
-        sent = self._as_request(frame, self._prompts.get(index, ()), pts)
+        sent = as_request(self._link, frame, self._prompts.get(index, ()), pts)
         sent.index, sent.run = index, self
         self._owed[index] = None
         self._waiting.append(sent)
@@ -222,6 +236,50 @@ class Propagation:
         self._feeding = False
         self._waiting.clear()
         return [FrameAnswer(index, 0, dropped="CLOSED") for index in self._owed]
+
+
+def propagated(link: Link, feeder_of: FeederOf, prompts: Prompts) -> Iterator[FrameAnswer]:
+    """Until each frame has its answer. Raises what the source of the frames raised, and StreamError."""
+    outbox: SimpleQueue[Told] = SimpleQueue()
+    propagation = Propagation(link, feeder_of, prompts, outbox.put)
+    propagation.start()
+    try:
+        while (answer := outbox.get()) is not None:
+            if isinstance(answer, BaseException):
+                raise answer
+            yield answer
+            propagation.taken(answer)
+    finally:
+        propagation.stop()
+        propagation.join()
+
+
+def as_request(link: Link, picture: FrameLike, prompts: Sequence[AnyPrompt], pts: float | None) -> Sent:
+    """A frame as this stream sends it. Raises InvalidFrame for what is none, or too large."""
+    frame = as_frame(picture)
+    message = frame_message(frame, prompts, link.options, link.call.opened.limits.max_message_bytes)
+    if pts is not None:
+        message.pts.CopyFrom(wire.duration(pts))
+    return Sent(pb.PropagateRequest(frame=message), size=(frame.shape[0], frame.shape[1]))
+
+
+def arriving_answers(link: Link, given_up: threading.Event) -> Iterator[FrameAnswer]:
+    """Answers to what was sent frame by frame, until the stream ends, or `given_up` and the link was woken.
+
+    Raises StreamError when the stream ends badly.
+    """
+    while not given_up.is_set():
+        event = link.next_event()
+        if isinstance(event, CallEnded):
+            link.inbox.put(event)  # for whoever asks again
+            if event.error:
+                raise event.error
+            return
+        if isinstance(event, Arrived):
+            for _, answer in answers_of(link, event):
+                yield answer
+                if answer.id_map is not None:
+                    link.grant()
 
 
 def answers_of(link: Link, arrived: Arrived) -> Iterator[tuple[Sent | None, FrameAnswer]]:

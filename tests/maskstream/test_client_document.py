@@ -4,6 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from certificates import authority, server_pair
 from served import picture, square
@@ -16,7 +17,7 @@ from serve.tokens import new_token
 __all__ = ["authority", "server_pair"]
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs/client.md").read_text()
-WHOLE, SERVERS, STEPS, ASIDE = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+WHOLE, VIEWS, AWAITED, SERVERS, STEPS, ASIDE = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def table(heading):
@@ -44,6 +45,23 @@ def test_the_first_example(running):
     assert list(shown) == list(range(42))
     assert ((shown[0] == 1) == (square(16, 16) > 0)).mean() > 0.99
     assert (shown[41] == 2).any()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of supervision's own imports
+def test_the_results_in_other_forms(running, tmp_path):
+    pytest.importorskip("supervision", reason="needs the package supervision")
+    shown = []
+    frame = picture(colour=(10, 10, 10))
+    frame[20:68, 10:74] = (250, 200, 20)
+    run(VIEWS, running, show=lambda *views: shown.append(views), frames=[frame] * 3, folder=tmp_path)
+    assert len(shown) == len(list(tmp_path.glob("*.png"))) == 3
+    for overlay, detections, annotations, mask in shown:
+        assert overlay.shape == frame.shape
+        assert detections.area.tolist() == [annotations[0]["area"]] == [np.count_nonzero(mask)]
+
+
+def test_the_example_for_asyncio(running):
+    assert run(AWAITED, running) == [(index, [(1, 256)]) for index in range(42)]
 
 
 def test_step_by_step(running):
