@@ -45,6 +45,7 @@ from serve.logs import FORMS, configure_logging, native_output_logged
 from serve.metrics import Metrics
 from serve.server import Server
 from serve.tokens import new_token
+from serve.web.wanted import why_no_page
 
 log = logging.getLogger("serve")
 
@@ -103,7 +104,10 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     default = ServeConfig()
     add = parser.add_argument_group("network").add_argument
     add("--listen", metavar="HOST:PORT", help=f"gRPC address (default {default.listen}); port 0 takes a free one")
-    add("--http", metavar="HOST:PORT", help=f"address of /metrics /livez /readyz (default {default.http})")
+    text = f"address of the web page and of /metrics /livez /readyz (default {default.http})"
+    add("--http", metavar="HOST:PORT", help=text)
+    text = "no page; it needs the extra [web] anyway"
+    add("--no-web", dest="web", action="store_const", const=False, help=text)
     text = "certificate and its chain, PEM; with --tls-key it turns TLS on"
     add("--tls-certificate", dest="tls.certificate", type=Path, metavar="FILE", help=text)
     add("--tls-key", dest="tls.key", type=Path, metavar="FILE", help="key of the certificate, PEM")
@@ -186,7 +190,8 @@ def warn_of_open_doors(config: ServeConfig) -> None:
     elif config.auth.tokens is not None and config.tls.certificate is None:
         log.warning("tokens over plain text can be read on the way; that is fine behind a proxy on this machine alone")
     if not _is_loopback(config.http):
-        log.warning("%s shows metrics to other machines without asking who they are", config.http)
+        streams = " and lets anyone open streams" if why_no_page(config) is None and config.auth.tokens is None else ""
+        log.warning("%s shows metrics to other machines%s without asking who they are", config.http, streams)
 
 
 def _is_loopback(address: str) -> bool:

@@ -76,7 +76,8 @@ class ServeConfig:
     threads: int = 0  # of the engine; 0 leaves it to the engine
     short_side: int = 0  # pixels the networks work at; 0 is what they were made for, less is faster and coarser
     listen: str = "127.0.0.1:50051"  # gRPC: reachable from this machine alone unless told otherwise
-    http: str = "127.0.0.1:9464"  # /metrics /livez /readyz
+    http: str = "127.0.0.1:9464"  # the page, /metrics /livez /readyz
+    web: bool = True  # show the page there, where the extra [web] is installed
     max_streams: int = 8
     max_batch: int = 0  # frames of different streams in one run of the networks; 0: what measures best at the start
     max_utilisation: float = 0.0  # no stream is opened while the engine is busier than this share; 0: no such limit

@@ -1,8 +1,9 @@
 """The plain HTTP side, for Prometheus and for probes: /metrics, /livez, /readyz. Not for the open internet.
 
-It has threads of its own, so that a busy event loop does not look like a dead server. They are few: a connection lives
-some seconds at most, and when all are taken the oldest makes room, so that clients that connect and say nothing cannot
-keep a probe out. A page that is asked for again and again is made anew some times a second, not at each request.
+With the web page `serve.web` carries the same answers on the same port; without, it is the small server here. It has
+threads of its own, so that a busy event loop does not look like a dead server. They are few: a connection lives some
+seconds at most, and when all are taken the oldest makes room, so that clients that connect and say nothing cannot keep
+a probe out. A page of metrics that is asked for again and again is made anew some times a second, not at each request.
 """
 
 import gzip
@@ -29,14 +30,45 @@ PAGES_PER_SECOND, PAGES_AT_ONCE = 10, 20  # of /metrics; one takes the interpret
 PLAIN = "text/plain; charset=utf-8"
 
 
-class HttpEndpoint:
-    """`alive` and `ready` are asked at each probe: 200 when true, 503 when not."""
+class Answers:
+    """What is answered at which path, whoever carries it. `alive` and `ready` are asked at each probe: 200 when true,
+    503 when not. `root` stands at `/`: where the page is, or how to get it.
+    """
 
     def __init__(
-        self, address: str, registry: CollectorRegistry, alive: Callable[[], bool], ready: Callable[[], bool]
+        self, registry: CollectorRegistry, alive: Callable[[], bool], ready: Callable[[], bool], root: str = ""
     ) -> None:
-        self._address, self._page = split_address(address), MetricsPage(registry)
+        self._page = MetricsPage(registry)
         self._probes = {"/livez": alive, "/readyz": ready}
+        self._root = f"{root}\n".encode() if root else b""
+
+    def answer(self, path: str, gzipped: bool = False) -> tuple[HTTPStatus, dict[str, str], bytes]:
+        """Status, headers and body for a GET; the page of metrics is compressed when `gzipped`."""
+        if path == "/metrics":
+            text, compressed = self._page.read()
+            headers = _headers(CONTENT_TYPE_PLAIN_0_0_4, "gzip" if gzipped else "")
+            return HTTPStatus.OK, headers, compressed if gzipped else text
+        if path in self._probes:
+            good = self._probes[path]()
+            status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+            return status, _headers(PLAIN), b"ok\n" if good else b"not now\n"
+        if path == "/" and self._root:
+            return HTTPStatus.OK, _headers(PLAIN), self._root
+        return HTTPStatus.NOT_FOUND, _headers(PLAIN), b"there are /metrics, /livez and /readyz\n"
+
+
+class HttpEndpoint:
+    """The port where there is no page. `alive`, `ready` and `root` as in `Answers`."""
+
+    def __init__(
+        self,
+        address: str,
+        registry: CollectorRegistry,
+        alive: Callable[[], bool],
+        ready: Callable[[], bool],
+        root: str = "",
+    ) -> None:
+        self._address, self._answers = split_address(address), Answers(registry, alive, ready, root)
         self._server: _BoundedServer | None = None
 
     @property
@@ -56,19 +88,11 @@ class HttpEndpoint:
             self._server.server_close()
 
     def answer(self, path: str, gzipped: bool = False) -> tuple[HTTPStatus, dict[str, str], bytes]:
-        """Status, headers and body for a GET; the page of metrics is compressed when `gzipped`."""
-        if path == "/metrics":
-            text, compressed = self._page.read()
-            headers = _headers(CONTENT_TYPE_PLAIN_0_0_4, "gzip" if gzipped else "")
-            return HTTPStatus.OK, headers, compressed if gzipped else text
-        if path in self._probes:
-            good = self._probes[path]()
-            status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-            return status, _headers(PLAIN), b"ok\n" if good else b"not now\n"
-        return HTTPStatus.NOT_FOUND, _headers(PLAIN), b"there are /metrics, /livez and /readyz\n"
+        """As `Answers.answer`."""
+        return self._answers.answer(path, gzipped)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        endpoint = self
+        answers = self._answers
 
         class Handler(BaseHTTPRequestHandler):
             server_version, sys_version = "maskstream", ""
@@ -83,7 +107,7 @@ class HttpEndpoint:
             def _start(self) -> bytes:
                 """Send status and headers; the body is returned."""
                 gzipped = gzip_accepted(self.headers.get("Accept-Encoding", ""))
-                status, headers, body = endpoint.answer(self.path.partition("?")[0], gzipped)
+                status, headers, body = answers.answer(self.path.partition("?")[0], gzipped)
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -124,7 +148,7 @@ class _BoundedServer(ThreadingHTTPServer):
     request_queue_size = 64  # connections the system keeps while this thread is busy
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.address_family = _family(address)
         self._open: dict[socket.socket, float] = {}  # and since when, oldest first
         self._lock = threading.Lock()
         super().__init__(address, handler)
@@ -171,6 +195,15 @@ class _BoundedServer(ThreadingHTTPServer):
 
 def _headers(content_type: str, encoding: str = "") -> dict[str, str]:
     return {"Content-Type": content_type, **({"Content-Encoding": encoding} if encoding else {})}
+
+
+def listening_socket(address: tuple[str, int], backlog: int) -> socket.socket:
+    """For who serves it otherwise. Raises OSError for an address that cannot be had."""
+    return socket.create_server(address, family=_family(address), backlog=backlog)
+
+
+def _family(address: tuple[str, int]) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
 
 
 def split_address(address: str) -> tuple[str, int]:

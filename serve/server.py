@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -19,7 +20,7 @@ from serve.admission import Phase
 from serve.bank import secure
 from serve.config import ServeConfig
 from serve.engine_watch import EngineWatch
-from serve.http_endpoint import HttpEndpoint, split_address
+from serve.http_endpoint import Answers, HttpEndpoint, split_address
 from serve.listener import bind, build_listener
 from serve.metrics import Metrics
 from serve.model import Load, Model, identity_of
@@ -27,6 +28,10 @@ from serve.service import SERVICE_NAME, Service
 from serve.tokens import TokenInterceptor
 from serve.tracing import build_tracing
 from serve.warm_up import warm_up
+from serve.web.wanted import why_no_page
+
+if TYPE_CHECKING:
+    from serve.web.page import Page
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +48,11 @@ class Server:
         self._config, self._metrics, self._load = config, metrics, load
         self._tracing = build_tracing(config.tracing, model.identity)
         self._service = Service(model, config, metrics, self._tracing)
-        self._http = HttpEndpoint(config.http, metrics.registry, alive=self._alive, ready=self._ready)
         self._health = health.aio.HealthServicer()
         self._watch = EngineWatch(self._service, config, metrics, self._set_health)
         self._swapping = asyncio.Lock()
+        self._http: HttpEndpoint | Page
+        self._page: Page | None = None
         self._grpc: grpc.aio.Server
         self._ticker: asyncio.Task[None]
         metrics.set_identity(model.identity)
@@ -59,13 +65,16 @@ class Server:
 
     async def start(self) -> None:
         """Listen, warm the engine up, then become ready. Raises OSError for an address that cannot be had."""
-        self._http.start()
-        self.http = _with_port(self.http, self._http.port)
-        self._grpc = self._build_grpc()
+        self._http = self._build_http()
         try:
+            self._http.start()
+            self.http = _with_port(self.http, self._http.port)
+            self._grpc = self._build_grpc()
             self.listen = _with_port(self.listen, bind(self._grpc, self.listen, self._config.tls))
+            if self._page:
+                self._page.bind(self._grpc)
         except Exception:
-            self._http.stop()
+            await self._stop_http()
             raise
         await self._set_health(serving=False)
         await self._grpc.start()
@@ -75,6 +84,8 @@ class Server:
         secure(self._service.pool, self._config.bank_reserve)
         self._service.admission.phase = Phase.SERVING
         await self._set_health(serving=True)
+        if self._page:
+            log.info("the page is at http://%s/", self.http)
 
     async def swap_model(self) -> None:
         """Load the model anew for the streams to come; those that are open keep theirs. Raises what loading raises,
@@ -111,7 +122,7 @@ class Server:
         self._ticker.cancel()
         await asyncio.to_thread(self._service.scheduler.stop, self._config.grace_seconds)
         self._service.decoders.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._http.stop)
+        await self._stop_http()
         await asyncio.to_thread(self._tracing.close, TRACES_SECONDS)
 
     @property
@@ -119,10 +130,30 @@ class Server:
         """Of gRPC; the real one once started."""
         return split_address(self.listen)[1]
 
+    def _build_http(self) -> "HttpEndpoint | Page":
+        """The page, or the small server without it; the log says why."""
+        registry, refusal = self._metrics.registry, why_no_page(self._config)
+        if refusal is None:
+            from serve.web.page import Page  # the extra [web]
+
+            try:
+                self._page = Page(self._config, self._service, Answers(registry, self._alive, self._ready))
+                return self._page
+            except OSError as error:
+                refusal = f"the page needs a folder for temporary files: {error}"
+        log.info("%s", refusal)
+        return HttpEndpoint(self._config.http, registry, self._alive, self._ready, root=refusal)
+
+    async def _stop_http(self) -> None:
+        await asyncio.to_thread(self._http.stop)
+        if self._page:
+            await self._page.close()
+
     def _build_grpc(self) -> grpc.aio.Server:
         tokens = self._service.tokens
         server = build_listener(self._config, [TokenInterceptor(tokens, self._count_refusal)] if tokens else [])
-        pb_grpc.add_MaskStreamServiceServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
+        servicer = self._page.servicer if self._page else self._service
+        pb_grpc.add_MaskStreamServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._config.reflection:
             names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -28,7 +28,9 @@ from serve.server import Server, build_server
 SIZE = (64, 96)  # height, width of most frames here
 TIMEOUT = 30  # seconds; reached by no test that passes
 
-CONFIG = ServeConfig(listen="127.0.0.1:0", http="127.0.0.1:0", warm_up_height=64, warm_up_width=96, grace_seconds=2.0)
+CONFIG = ServeConfig(
+    listen="127.0.0.1:0", http="127.0.0.1:0", web=False, warm_up_height=64, warm_up_width=96, grace_seconds=2.0
+)
 
 
 @pytest.fixture(scope="session")

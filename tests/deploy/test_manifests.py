@@ -247,7 +247,8 @@ def test_compose_starts_what_is_there() -> None:
     assert server["stop_grace_period"] == f"{config.grace_seconds + MARGIN_SECONDS:.0f}s"
     assert int(server["mem_limit"].removesuffix("m")) >= config.bank_mib + BASELINE_MIB
     assert f":{split_address(config.http)[1]}/readyz" in server["healthcheck"]["test"][-1]
-    assert server["ports"] == [f"127.0.0.1:{split_address(config.listen)[1]}:{split_address(config.listen)[1]}"]
+    ports = [split_address(address)[1] for address in (config.listen, config.http)]
+    assert server["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
 
 
 def test_prometheus_in_compose_scrapes_the_server_as_the_example_does() -> None:
