@@ -8,7 +8,9 @@ torch is imported by the commands that do.
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from export.batch import Batch, Held, claims, unfinished
 from export.batch_report import watched
@@ -18,7 +20,8 @@ from maskstream.checkpoint import Checkpoint
 from maskstream.engines import AUTO, ENGINES
 from maskstream.errors import MaskstreamError
 from maskstream.progress import progress
-from maskstream.report import table
+from maskstream.report import table, write_report
+from maskstream.result_streams import add_result_arguments, directed
 
 FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 PLAIN, TRITON = "plain", "triton"  # layouts
@@ -98,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
         "--layout", choices=(PLAIN, TRITON), default=PLAIN, help="of --out: an artifact (default), or for Triton"
     )
     made.add_argument("--targets", type=Path, metavar="FILE", help="a batch: the builds to make in --out, see below")
+    add_result_arguments(made, "what was written, and its parity,")
     return made
 
 
@@ -116,6 +120,26 @@ def verify_parser() -> argparse.ArgumentParser:
         default=AUTO,
         help="what runs the graphs (default: auto, and in a batch what each build was made for)",
     )
+    add_result_arguments(made, "what was checked")
+    return made
+
+
+def compare_parser() -> argparse.ArgumentParser:
+    """The command line of the table of engines and precisions."""
+    from export.compare import parser as own_parser
+
+    made = own_parser()
+    add_result_arguments(made, "the rows")
+    return made
+
+
+def nested_parser() -> argparse.ArgumentParser:
+    """All three as one parser with commands, for those who want to know the words and not to run them."""
+    made = argparse.ArgumentParser("maskstream-export", parents=[parser()], conflict_handler="resolve")
+    made._actions[:] = [action for action in made._actions if action.option_strings]
+    commands = made.add_subparsers()
+    commands.add_parser("verify", help="check an artifact", parents=[verify_parser()], add_help=False)
+    commands.add_parser("compare", help="engines and precisions", parents=[compare_parser()], add_help=False)
     return made
 
 
@@ -150,16 +174,25 @@ def _make(words: list[str]) -> int:
     if given.calibration and "int8" not in asked:
         made.error("--calibration: only int8 is calibrated; add --precision int8")
     outs = {name: given.out / name if len(precisions) > 1 else given.out for name in precisions}
+    with directed(given):
+        return _export_all(given, outs)
+
+
+def _export_all(given: argparse.Namespace, outs: dict[str, Path]) -> int:
+    written: list[dict[str, Any]] = []
     try:
         for precision, out in outs.items():
-            _export(given, out, precision)
+            written.append(_export(given, out, precision))
     except KeyboardInterrupt:
         print("\nstopped; nothing was written", file=sys.stderr)
         return INTERRUPTED
+    if given.json:
+        write_report(given.json, {"artifacts": written})
     return 0
 
 
-def _export(given: argparse.Namespace, out: Path, precision: str) -> None:
+def _export(given: argparse.Namespace, out: Path, precision: str) -> dict[str, Any]:
+    """Write one artifact, tell of it, and give what was told."""
     from export.build import build_artifact, count_steps, refuse_occupied
     from export.combine import build_combined
     from export.triton_layout import build_repository, refuse_occupied_repository
@@ -185,12 +218,34 @@ def _export(given: argparse.Namespace, out: Path, precision: str) -> None:
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     told = f"; {out / 'README.txt'} tells how a client calls it" if triton else ""
     print(f"{out}: {checkpoint.config.name}, {precision}, {size / 1e6:.1f} MB{told}")
+    parity = {one: report.summary() for one, report in zip(precisions, reports, strict=True)}
+    return {
+        "folder": str(out),
+        "model": checkpoint.config.name,
+        "layout": given.layout,
+        "bytes": size,
+        "parity": parity,
+    }
 
 
 def _compare(words: list[str]) -> int:
     from export.compare import run
 
-    return run(words)
+    given = compare_parser().parse_args(words)
+    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_result_arguments(flags)
+    own_words = flags.parse_known_args(words)[1]
+    with directed(given):
+        status = run(own_words)
+        _copy_report(given.out / "report.json", given.json)
+    return status
+
+
+def _copy_report(kept: Path, wanted: Path | None) -> None:
+    """What a command writes into its folder anyway, where --json asks for it too."""
+    if wanted and kept.is_file():
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        wanted.write_bytes(kept.read_bytes())
 
 
 def _batch(given: argparse.Namespace) -> int:
@@ -199,6 +254,13 @@ def _batch(given: argparse.Namespace) -> int:
     except MaskstreamError as error:
         print(f"maskstream-export: {error}", file=sys.stderr)
         return USER_ERROR
+    with directed(given):
+        status = _run_batch(batch)
+        _copy_report(given.out / "report.json", given.json)
+    return status
+
+
+def _run_batch(batch: Batch) -> int:
     try:
         with watched(batch.report) as view:
             batch.run(view)
@@ -212,6 +274,11 @@ def _batch(given: argparse.Namespace) -> int:
 
 def _check(words: list[str]) -> int:
     given = verify_parser().parse_args(words)
+    with directed(given):
+        return _check_all(given)
+
+
+def _check_all(given: argparse.Namespace) -> int:
     held: list[Held] = []
     try:
         for claim in claims(given.folder, given.engine):
@@ -225,6 +292,8 @@ def _check(words: list[str]) -> int:
     left_out = unfinished(given.folder)
     if left_out:
         print(f"not finished, so not checked: {', '.join(left_out)}")
+    if given.json:
+        write_report(given.json, {"checked": [asdict(each) for each in held], "not_finished": list(left_out)})
     return FAILED if any(each.error for each in held) else 0
 
 

@@ -8,14 +8,13 @@ import cv2
 import numpy as np
 
 from maskstream.masks import IdMap, object_ids
-from maskstream.overlay import Picture, contact_sheet, draw_overlay
+from maskstream.overlay import Picture, contact_sheet, draw_overlay, titled
 from maskstream.steps import Step
 
 PICTURES = 8
 _COLUMNS = 4
 _CELL_WIDTH = 400  # pixels
 _DRAWN_WIDTH = 2 * _CELL_WIDTH  # halved in the sheet, which smooths the lines
-_CAPTION_HEIGHT = 56  # pixels of a drawn picture
 _TRUTH_COLOUR = (255, 255, 255)
 
 
@@ -56,10 +55,7 @@ def _draw(step: Step, id_map: IdMap, j: float | None) -> Picture:
     drawn = draw_overlay(np.asarray(frame, np.uint8), _resized(id_map, size))
     if step.truth is not None:
         _outline(drawn, _resized(step.truth, size))
-    titled = cv2.copyMakeBorder(drawn, _CAPTION_HEIGHT, 0, 0, 0, cv2.BORDER_CONSTANT, value=(32, 32, 32))
-    text = caption(step, j)
-    cv2.putText(titled, text, (12, 40), cv2.FONT_HERSHEY_SIMPLEX, 1.1, (255, 255, 255), 2, cv2.LINE_AA)
-    return np.asarray(titled, np.uint8)
+    return titled(drawn, caption(step, j))
 
 
 def _resized(id_map: IdMap, size: tuple[int, int]) -> IdMap:

@@ -1,22 +1,27 @@
-"""Masks drawn over frames for people to look at: a steady colour an object, its contour, its id; and sheets of them.
+"""Masks drawn over frames for people to look at: a steady colour an object, its contour, its name; and sheets of them.
 
 Colours step round the colour wheel by the golden angle, so that neighbouring ids never look alike.
 """
 
 import colorsys
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from maskstream.masks import IdMap, bounding_box, object_ids
+from maskstream.masks import Box, IdMap, bounding_box, object_ids
 
 Picture = npt.NDArray[np.uint8]  # [H, W, 3] RGB
 
 _GOLDEN_ANGLE = 0.381966
 _OPACITY = 0.45
+_RIM_LIGHT = 0.35  # of the ground's brightness, just outside a contour
+_BLACK, _WHITE, _STRIP = (0, 0, 0), (255, 255, 255), (32, 32, 32)
+_LONGEST_NAME = 24  # characters
+_COARSE = 4  # pixels; where a label goes needs no more care
 _SHEET_GAP = 6  # pixels between the pictures of a sheet
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -30,36 +35,126 @@ def colour_table() -> Picture:
     return table.round().astype(np.uint8)[:, None]
 
 
-def draw_overlay(frame: Picture, id_map: IdMap) -> Picture:
-    """A new frame uint8 [H, W, 3] with each object tinted, outlined and labelled with its id."""
-    tint = colour_table()[id_map, 0]
-    mixed = cv2.addWeighted(frame, 1 - _OPACITY, tint, _OPACITY, 0)
-    drawn = np.where((id_map != 0)[..., None], mixed, frame)
-    for object_id in object_ids(id_map):
-        _outline(drawn, id_map == object_id, object_id)
+def draw_overlay(
+    frame: Picture, id_map: IdMap, names: Mapping[int, str] | None = None, lost: Sequence[int] = ()
+) -> Picture:
+    """A new frame uint8 [H, W, 3] with each object tinted, outlined and labelled by its name, else its id.
+
+    `lost` are ids to list at the lower edge: objects that are followed and not seen.
+    """
+    drawn, names = frame.copy(), names or {}
+    found = bounding_box(id_map)
+    if found is not None:
+        _colour_in(drawn, id_map, found)
+        coarse = np.ascontiguousarray(id_map[::_COARSE, ::_COARSE])
+        for object_id in object_ids(id_map):
+            _label(drawn, _text_of(object_id, names), _corner(id_map, coarse, object_id), _colour_of(object_id))
+    _list_lost(drawn, lost, names)
     return drawn
 
 
-def _outline(drawn: Picture, mask: npt.NDArray[np.bool_], object_id: int) -> None:
-    box = bounding_box(mask)
-    assert box is not None
+@cache
+def text_colour(patch: tuple[int, ...]) -> tuple[int, int, int]:
+    """Black or white, whichever is easier to read on a patch of this RGB colour; at least 4.5 to 1 on any."""
+    return _BLACK if contrast(_BLACK, patch) >= contrast(_WHITE, patch) else _WHITE
+
+
+def contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
+    """Contrast of two RGB colours, 1..21, as the accessibility guidelines for web pages define it."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def titled(picture: Picture, text: str) -> Picture:
+    """The picture uint8 [H + about 7 % of W, W, 3] under a dark strip with a line of text."""
+    width = picture.shape[1]
+    strip, scale = max(12, round(0.07 * width)), 1.1 * width / 800
+    tall = cv2.copyMakeBorder(picture, strip, 0, 0, 0, cv2.BORDER_CONSTANT, value=_STRIP)
+    place = (round(0.015 * width), round(0.72 * strip))
+    cv2.putText(tall, _ascii(text, 200), place, _FONT, scale, _WHITE, max(1, round(width / 400)), cv2.LINE_AA)
+    return np.asarray(tall, np.uint8)
+
+
+def _colour_in(drawn: Picture, id_map: IdMap, box: Box) -> None:
+    """Tint, contour in the object's colour, and a dark rim around it, which shows on bright ground.
+
+    All objects at once: an edge is where the largest id around a pixel is not the smallest.
+    """
+    reach = max(1, round(min(drawn.shape[:2]) / 300))  # pixels
     x, y, width, height = box
-    part = np.ascontiguousarray(mask[y : y + height, x : x + width]).view(np.uint8)
-    contours, _ = cv2.findContours(part, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x, y))
-    colour = tuple(colour_table()[object_id, 0].tolist())
-    thickness = max(1, round(min(drawn.shape[:2]) / 300))
-    cv2.drawContours(drawn, contours, -1, colour, thickness, cv2.LINE_AA)
-    _label(drawn, str(object_id), (x, y), colour)
+    rows = slice(max(0, y - reach), y + height + reach)
+    columns = slice(max(0, x - reach), x + width + reach)
+    part, place = np.ascontiguousarray(id_map[rows, columns]), drawn[rows, columns]
+    around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    edge = cv2.compare(cv2.dilate(part, around), cv2.erode(part, around), cv2.CMP_NE)
+    objects = cv2.compare(part, np.zeros_like(part), cv2.CMP_NE)
+    colours = cv2.applyColorMap(part, colour_table())  # which gives the channels in the table's own order
+    mixed = cv2.addWeighted(place, 1 - _OPACITY, colours, _OPACITY, 0)
+    rim = cv2.convertScaleAbs(place, alpha=_RIM_LIGHT)
+    cv2.copyTo(rim, edge, mixed)
+    cv2.copyTo(colours, cv2.bitwise_and(edge, objects), mixed)
+    cv2.copyTo(mixed, cv2.bitwise_or(edge, objects), place)
 
 
-def _label(drawn: Picture, text: str, corner: tuple[int, int], colour: tuple[int, ...]) -> None:
-    """The id on a patch of its colour at the upper left of the object's box, kept inside the frame."""
+def _corner(id_map: IdMap, coarse: IdMap, object_id: int) -> tuple[int, int]:
+    """Upper left of an object's box, to a few pixels: by one pixel in many where it is large."""
+    box = bounding_box(coarse == object_id)
+    if box is not None:
+        return box[0] * _COARSE, box[1] * _COARSE
+    box = bounding_box(id_map == object_id)
+    assert box is not None
+    return box[0], box[1]
+
+
+def _label(drawn: Picture, text: str, corner: tuple[int, int], colour: tuple[int, ...]) -> int:
+    """The text on a patch of the object's colour, with `corner` its lower left; kept inside the frame. Its right end.
+
+    The patch has a dark line around it, so that it stands out from ground of its own colour.
+    """
     scale = max(0.35, min(drawn.shape[:2]) / 900)
-    (width, height), _ = cv2.getTextSize(text, _FONT, scale, 1)
-    x = min(corner[0], max(0, drawn.shape[1] - width - 6))
-    y = max(corner[1], height + 6)
-    cv2.rectangle(drawn, (x, y - height - 6), (x + width + 6, y), colour, -1)
-    cv2.putText(drawn, text, (x + 3, y - 3), _FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    thick = max(1, round(1.4 * scale))
+    (width, height), below = cv2.getTextSize(text, _FONT, scale, thick)
+    margin = 3 * thick
+    x = max(0, min(corner[0], drawn.shape[1] - width - 2 * margin))
+    y = min(max(corner[1], height + below + 2 * margin), drawn.shape[0])
+    upper, lower = (x, y - height - below - 2 * margin + 1), (x + width + 2 * margin, y - 1)
+    cv2.rectangle(drawn, upper, lower, colour, -1)
+    cv2.rectangle(drawn, upper, lower, _BLACK, 1)
+    place = (x + margin, y - below - margin)
+    cv2.putText(drawn, text, place, _FONT, scale, text_colour(colour), thick, cv2.LINE_AA)
+    return int(lower[0])
+
+
+def _list_lost(drawn: Picture, lost: Sequence[int], names: Mapping[int, str]) -> None:
+    """At the lower left, as many as there is room for."""
+    right = 0
+    for object_id in lost:
+        if right >= 0.8 * drawn.shape[1]:
+            return
+        text = f"lost: {_text_of(object_id, names)}"
+        right = 4 + _label(drawn, text, (right, drawn.shape[0]), _colour_of(object_id))
+
+
+def _text_of(object_id: int, names: Mapping[int, str]) -> str:
+    return _ascii(names.get(object_id) or str(object_id), _LONGEST_NAME)
+
+
+def _ascii(text: str, longest: int) -> str:
+    """What the font can draw."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() or "?"
+    return plain if len(plain) <= longest else f"{plain[: longest - 2]}.."
+
+
+def _colour_of(object_id: int) -> tuple[int, ...]:
+    return tuple(colour_table()[object_id, 0].tolist())
+
+
+def _luminance(colour: tuple[int, ...]) -> float:
+    """0..1, of an sRGB colour."""
+    linear = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in np.divide(colour, 255)
+    ]
+    return float(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
 
 
 def contact_sheet(frames: Sequence[Picture], columns: int = 3, width: int = 1200) -> Picture:

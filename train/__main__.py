@@ -16,6 +16,8 @@ from maskstream.checkpoint import Checkpoint, default_checkpoint
 from maskstream.dataset import find_sequences
 from maskstream.errors import MaskstreamError
 from maskstream.provenance import provenance
+from maskstream.report import write_report
+from maskstream.result_streams import add_result_arguments, directed
 from train.adaptation import report_adaptation, split
 from train.clips import Clip, Footage, decode_all, open_clips
 from train.compute import DEVICES, PRECISIONS, choose_compute, usable_cores
@@ -109,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
     made.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     made.add_argument("--licence", default="", help="terms of the training videos, kept in the checkpoint's provenance")
+    add_result_arguments(made)
     return made
 
 
@@ -117,7 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     given = parser().parse_args(words)
     try:
-        return _train(given, ["maskstream-train", *words])
+        with directed(given):
+            return _train(given, ["maskstream-train", *words])
     except StoppedElsewhere:
         return 1  # process 0 has said why
     except (WorkerLost, SaveFailed, Diverged, OSError) as error:
@@ -199,6 +203,9 @@ def _learn(
         place.group.once(lambda: _tell_adaptation(run, given, parent, held_out))
     if place.group.leads:
         _tell_end(run, given.out)
+        if given.json:
+            minutes = round(run.seconds / 60, 2)
+            write_report(given.json, {"folder": str(given.out), "minutes": minutes, **run.figures.state()})
     return 0
 
 

@@ -17,8 +17,12 @@ from maskstream.commands import own_program
 from maskstream.commands.bench_row import RowRequest
 from maskstream.commands.networks import add_engine_arguments, artifact_of
 from maskstream.errors import MaskstreamError
+from maskstream.plot_look import check_plot
 from maskstream.progress import progress
-from maskstream.report import table, write_report
+from maskstream.quality_plot import plot_speed
+from maskstream.report import write_report
+from maskstream.result_streams import add_result_arguments
+from maskstream.tables import print_table
 
 DESCRIPTION = """\
 Measure frames/s, latency and peak memory of the tracker over the bundled clip, for each engine, frame size, number of
@@ -27,6 +31,7 @@ same device is always measured too, as the yardstick.
 
   maskstream bench
   maskstream bench --engine onnxruntime,openvino --objects 1,4 --streams 1,4 --json bench.json
+  maskstream bench --engine openvino,openvino:int8 --plot speed.png
   maskstream bench --engine torch_cuda --size 480x854,1080x1920 --streams 1,8,32
 
 `maskstream bench serve` measures the server instead: see its --help."""
@@ -34,6 +39,7 @@ same device is always measured too, as the yardstick.
 TORCH = "torch"
 TORCH_ON_GPU = "torch_cuda_eager"
 _COLUMNS = ("engine", "precision", "size", "objects", "streams", "fps", "p50_ms", "p95_ms", "p99_ms", "peak_rss_bytes")
+_HEADERS = (*_COLUMNS[:-1], "peak MiB", "of torch")
 _MIB = 2**20
 
 
@@ -56,11 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--objects", metavar="N,N", type=counts, default=[1, 4, 16], help="default: 1,4,16")
     parser.add_argument("--streams", metavar="N,N", type=counts, default=[1, 4], help="default: 1,4")
     parser.add_argument("--frames", metavar="N", type=_count, default=40, help="measured frames a row (default: 40)")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows and where they come from")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw frames/s of each engine, .png or .svg")
+    add_result_arguments(parser, "the rows")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, write. Ctrl-C reports the rows that were finished."""
+    if arguments.plot:
+        check_plot(arguments.plot)
     artifact = artifact_of(arguments)
     requests = _requests(arguments, artifact)
     rows: list[dict[str, Any]] = []
@@ -75,11 +84,13 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stopped early")
         status = 130
-    print(_table(rows))
+    print_table(_HEADERS, _cells(rows), text_columns=3)
     for engine, reason in missing.items():
         print(f"no row of {engine}: {reason}")
     if arguments.json:
         write_report(arguments.json, {"rows": rows, "missing": missing})
+    if arguments.plot and rows:
+        plot_speed(arguments.plot, rows)
     if not rows and not status:
         raise BenchError("no engine could be measured; the reasons are above")
     return status
@@ -122,15 +133,15 @@ def _measure(request: RowRequest, rows: list[dict[str, Any]], missing: dict[str,
         missing[request.engine] = complaint[-1]
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _cells(rows: list[dict[str, Any]]) -> list[list[object]]:
     """Rows, and each one's speed as a multiple of torch's on the same device, at the same size, objects and streams."""
     known = {(row["engine"], *_case(row)): row["fps"] for row in rows}
-    lines = []
+    lines: list[list[object]] = []
     for row in rows:
         yardstick = known.get((yardstick_of(row["engine"]), *_case(row)))
         ratio = f"{row['fps'] / yardstick:.2f}x" if yardstick else None
         lines.append([*(row[name] for name in _COLUMNS[:-1]), f"{row['peak_rss_bytes'] / _MIB:.0f}", ratio])
-    return table([*_COLUMNS[:-1], "peak MiB", "of torch"], lines)
+    return lines
 
 
 def _case(row: dict[str, Any]) -> tuple[Any, ...]:

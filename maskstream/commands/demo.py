@@ -15,6 +15,7 @@ from maskstream.masks import object_ids
 from maskstream.moving_shapes import FRAMES_PER_SECOND, RenderedClip, render
 from maskstream.progress import progress
 from maskstream.report import write_report
+from maskstream.result_streams import add_result_arguments
 from maskstream.tracker import Prompt
 
 DESCRIPTION = """\
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--engine", metavar="NAME", default="auto", help="what runs the networks (default: auto)")
     parser.add_argument("--frames", metavar="N", type=int, default=_CLIP_FRAMES, help=f"default: {_CLIP_FRAMES}")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write scores, times and where things are")
+    add_result_arguments(parser, "scores, times and where things are,")
 
 
 def run(arguments: argparse.Namespace) -> int:

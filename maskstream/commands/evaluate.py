@@ -12,8 +12,11 @@ from maskstream.dataset import find_sequences, find_single_object_sequences
 from maskstream.evaluation import AnsweredStep, SequenceResult, evaluate_sequence
 from maskstream.networks import Networks
 from maskstream.pictures import write_id_map, write_jpeg
+from maskstream.plot_look import check_plot
 from maskstream.progress import progress
+from maskstream.quality_plot import plot_quality
 from maskstream.report import write_report
+from maskstream.result_streams import add_result_arguments
 from maskstream.steps import StepSequence
 from maskstream.submission import Submission
 from maskstream.youtube_vos import ListedVideo, find_split, open_split
@@ -28,12 +31,14 @@ of YouTube-VOS valid and test are not public: --out has the zip for its server.
 
   maskstream evaluate DAVIS --json scores.json
   maskstream evaluate DAVIS --sequences camel,libby --out out/     palette PNGs as the DAVIS toolkit reads them, sheets
+  maskstream evaluate DAVIS --plot quality.png                     J&F by sequence, J along the frames
   maskstream evaluate DAVIS --protocol davis2016                   J and F with recall and decay
   maskstream evaluate YouTubeVOS/valid --out out/                  out/submission.zip
   maskstream evaluate DAVIS --checkpoint runs/a/last.pt            before any export, by torch"""
 
 PROTOCOLS = ("auto", "davis2017", "davis2016", "youtube-vos")
 OnStep = Callable[[AnsweredStep], None]
+Times = dict[str, list[float | None]]  # J of each frame, by sequence
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,11 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the masks there, as OUT/SEQ/00000.png (youtube-vos: OUT/Annotations/SEQ/00000.png and "
         "OUT/submission.zip), and OUT/contact_sheets/SEQ.jpg",
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the scores and where they come from")
+    parser.add_argument(
+        "--plot", metavar="FILE", type=Path, help="draw J&F of each sequence, and J along its frames, .png or .svg"
+    )
+    add_result_arguments(parser, "the scores")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print, write. Ctrl-C reports the sequences that were finished."""
+    if arguments.plot:
+        check_plot(arguments.plot)
     names = list(dict.fromkeys(name.strip() for name in arguments.sequences.split(",") if name.strip()))
     protocol: str = arguments.protocol
     if protocol == "auto":
@@ -78,8 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
         write_id_map(arguments.out / name / f"{answered.step.name}.png", answered.id_map)
 
     networks = networks_from(arguments)
-    results = _evaluate_all(networks, sequences, arguments.out, write)
-    _report(arguments, protocol, networks, results, {})
+    times: Times = {}
+    results = _evaluate_all(networks, sequences, arguments.out, write, times)
+    _report(arguments, protocol, networks, results, {}, times)
     return _status(results, sequences)
 
 
@@ -99,12 +110,13 @@ def _run_youtube_vos(arguments: argparse.Namespace, names: Sequence[str]) -> int
             submission.add(name, answered.step.name, answered.id_map)
 
     networks = networks_from(arguments)
-    results = _evaluate_all(networks, videos, arguments.out, write)
+    times: Times = {}
+    results = _evaluate_all(networks, videos, arguments.out, write, times)
     scored = sum(video.has_truth for video in videos if video.name in results)
     facts: dict[str, Any] = {"videos": len(results), "scored_videos": scored, "notes": _notes(scored, len(results))}
     if arguments.out:
         facts |= _submit(submission, results, len(videos), len(split.listed))
-    _report(arguments, "youtube-vos", networks, results, facts)
+    _report(arguments, "youtube-vos", networks, results, facts, times)
     return _status(results, videos)
 
 
@@ -133,25 +145,33 @@ def _evaluate_all(
     sequences: Sequence[StepSequence],
     out: Path | None,
     write: Callable[[str, AnsweredStep], None],
+    times: Times,
 ) -> dict[str, SequenceResult]:
     """Results by name, of those that were finished before Ctrl-C."""
     print(f"{len(sequences)} sequences, {describe(networks)}")
     results: dict[str, SequenceResult] = {}
     try:
         for sequence in sequences:
-            results[sequence.name] = _evaluate(networks, sequence, out, write)
+            times[sequence.name] = []
+            results[sequence.name] = _evaluate(networks, sequence, out, write, times[sequence.name])
     except KeyboardInterrupt:
         print(f"stopped: {len(results)} of {len(sequences)} sequences were finished")
     return results
 
 
 def _evaluate(
-    networks: Networks, sequence: StepSequence, out: Path | None, write: Callable[[str, AnsweredStep], None]
+    networks: Networks,
+    sequence: StepSequence,
+    out: Path | None,
+    write: Callable[[str, AnsweredStep], None],
+    time: list[float | None],
 ) -> SequenceResult:
+    """The result; J of each frame goes into `time`."""
     sheet = SequenceSheet(sequence.num_expected)
     with progress(sequence.name, sequence.num_frames) as advance:
 
         def on_step(answered: AnsweredStep) -> None:
+            time.append(answered.j)
             if out is not None:
                 write(sequence.name, answered)
                 if answered.step.expected:
@@ -170,6 +190,7 @@ def _report(
     networks: Networks,
     results: dict[str, SequenceResult],
     facts: dict[str, Any],
+    times: Times,
 ) -> None:
     """Print the tables and write the JSON; nothing when no sequence was finished."""
     if not results:
@@ -186,6 +207,9 @@ def _report(
         "precision": networks.precision,
     }
     print(f"{report['fps']} frames/s in the tracker")
+    scored = {name: report["sequences"][name] for name, result in results.items() if result.decoded.objects}
+    if arguments.plot and scored:
+        plot_quality(arguments.plot, scored, {name: times[name] for name in scored})
     if arguments.json:
         write_report(arguments.json, report)
 

@@ -133,3 +133,18 @@ def test_size_is_height_by_width() -> None:
     bench.add_arguments(parser)
     assert parser.parse_args(["--size", "240x432"]).size == [(240, 432)]
     assert parser.parse_args(["--size", "480x854,1080x1920"]).size == [(480, 854), (1080, 1920)]
+
+
+def test_quiet_with_json_and_plot(rows_by_engine, tmp_path: Path, capsys) -> None:
+    words = ["bench", "--engine", "fast", "--objects", "1", "--streams", "1", "--plot", str(tmp_path / "speed.png")]
+    assert cli.main([*words, "--quiet", "--json", "-"]) == 0
+    printed = capsys.readouterr()
+    assert [row["engine"] for row in json.loads(printed.out)["rows"]] == ["fast", "torch"]
+    assert printed.err == ""
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_that_cannot_be_drawn_is_said_before_anything_is_measured(rows_by_engine, capsys) -> None:
+    assert cli.main(["bench", "--plot", "speed.pdf"]) == 2
+    assert ".png or .svg" in capsys.readouterr().err
+    assert rows_by_engine == []

@@ -206,3 +206,14 @@ def test_damaged_youtube_vos_split_is_one_clear_line(youtube: Path, capsys: pyte
 def test_a_protocol_can_be_insisted_on(youtube: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate", str(youtube), "--protocol", "davis2017"]) == 2
     assert "expected the DAVIS layout" in capsys.readouterr().err
+
+
+def test_plot_shows_each_sequence(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", str(dataset), "--plot", str(dataset / "quality.svg"), "--quiet", "--json", "-"]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr()
+    drawn = (dataset / "quality.svg").read_text()
+    for name, scores in json.loads(printed.out)["sequences"].items():
+        assert f"<!-- {name} -->" in drawn
+        assert f"<!-- {scores['jf']:.1f} -->" in drawn
+    assert printed.err == ""

@@ -6,7 +6,6 @@ from typing import Any
 import cv2
 import pytest
 
-from maskstream.load import load_plot
 from maskstream.load.load_plot import PlotError, check_plot, plot_loads
 
 
@@ -35,6 +34,6 @@ def test_a_picture_of_either_kind_is_written(tmp_path: Path) -> None:
 def test_what_cannot_be_drawn_is_said_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PlotError, match=r"\.png or \.svg"):
         check_plot(tmp_path / "sweep.pdf")
-    monkeypatch.setattr(load_plot.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PlotError, match=r"maskstream\[plot\]"):
         check_plot(tmp_path / "sweep.png")
