@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format smoke bench protos check-protos locks image image-base clean
+.PHONY: help setup demo test check format smoke bench protos check-protos locks image image-base docs clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -49,12 +49,16 @@ check: $(DEV) check-protos ## format, lint, types, import directions, generated 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=docs $(BIN)/mypy docs/hooks.py docs/generate
 	$(BIN)/lint-imports
 	$(BIN)/pytest --quiet tests/test_locks.py tests/test_layout.py
 
 format: $(DEV) ## let ruff repair what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(DEV) ## the documentation site, strictly, into out/site; nothing is fetched
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 smoke: $(DEV) ## a few training steps -> export -> serve -> client, on a rendered clip
 	$(BIN)/pytest tests/end_to_end/test_smoke.py

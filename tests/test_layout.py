@@ -131,7 +131,7 @@ print(json.dumps({{"failed": failed, "threads": threading.active_count()}}))
 
 
 def test_serving_and_client_import_without_torch() -> None:
-    modules = [*module_names("serve"), "maskstream.client"]
+    modules = [*module_names("serve"), "maskstream.client", "maskstream.client_async"]
     done = imported_alone(
         modules, ["torch", "tensorboard", "onnx", "onnxscript", "maskstream.model", "train", "export"]
     )
