@@ -131,7 +131,8 @@ class Tracker:
         for auto in (prompt for prompt in prompts if isinstance(prompt, AutoPrompt)):
             shown += self._found(auto, frame, features, read, shown)
         if not (self._object_ids or shown):
-            bank.close()
+            if bank is not self._bank:
+                bank.close()
             raise NoObjects(
                 "nothing stands out on this frame, and no object is followed yet; give a mask, box or points"
             )

@@ -123,3 +123,14 @@ def test_nothing_found_leaves_the_stream_as_it_was(frame):
     with pytest.raises(InvalidPrompt, match="ask for 1 or more"):
         tracker.step(frame, [AutoPrompt(0)])
     assert tracker.step(frame, [AutoPrompt(2)]).frame_index == 0
+
+
+def test_nothing_found_after_all_objects_were_removed_keeps_the_stream_usable(frame):
+    tracker = Tracker(FakeNetworks())
+    tracker.step(frame, [Prompt(7, THINGS["red"])])
+    tracker.remove([7])
+    with pytest.raises(NoObjects, match="nothing stands out"):
+        tracker.step(np.full((*SIZE, 3), 99, np.uint8), [AutoPrompt(3)])
+    for _ in range(3):
+        segmentation = tracker.step(frame, [Prompt(8, THINGS["blue"])])
+    assert jaccard(segmentation.id_map == 8, THINGS["blue"]) > 0.9
