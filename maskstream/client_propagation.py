@@ -53,6 +53,7 @@ class Propagation:
         self._reopening: Reopening | None = None
         self._breaks = self._engine_failures = 0  # since the last result
         self._broken_since = 0.0
+        self._has_seen_end = False  # of the call; what arrived before it has been looked at
 
     @property
     def is_running(self) -> bool:
@@ -120,13 +121,14 @@ class Propagation:
             case Taken(was_result):
                 self._taken(was_result)
             case CallEnded(error):
+                self._has_seen_end = True
                 self._lost(error)
             case Reopened(by, call) if by is self._reopening:
-                self._reopening = None
+                self._reopening, self._has_seen_end = None, False
                 self._link.use(call)
             case NotReopened(by, failure) if by is self._reopening:
                 raise failure
-        return self._left_over() if self._link.is_closed and self._link.call.ended.is_set() else []
+        return self._left_over() if self._link.is_closed and self._has_seen_end else []
 
     # ---- the caller ------------------------------------------------------------------------------------------------
 

@@ -210,7 +210,7 @@ class Tracker:
             check_prompt(prompt, (size[0], size[1]))
         known = {*self._object_ids, *(prompt.object_id for prompt in prompts if not isinstance(prompt, AutoPrompt))}
         if not (known or prompts):
-            raise NoObjects("no object is followed yet; give a mask or a box or points with this frame or before it")
+            raise NoObjects("no object is followed yet; give a mask, a box or points with this frame or before it")
         if len(known) > self._settings.max_objects:
             raise InvalidPrompt(f"{len(known)} objects asked for; this stream allows {self._settings.max_objects}")
 

@@ -1,5 +1,6 @@
 """Fixtures that more than one room uses."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,14 @@ __all__ = [
 
 settings.register_profile("maskstream", deadline=None)  # a busy machine is no failure
 settings.load_profile("maskstream")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A program that a shell runs in the background ignores Ctrl-C from the start, and so do those that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

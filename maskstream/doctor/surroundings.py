@@ -57,7 +57,7 @@ def _onnxruntime_gpu() -> Finding:
     if "onnxruntime-gpu" not in found:
         advice = f"the card for engine onnxruntime_cuda: pip uninstall -y onnxruntime && {install('gpu')}"
         return Finding("GPU", "ONNX Runtime", MISSING, "its build for CUDA is not installed", advice)
-    import onnxruntime
+    from maskstream.engines.onnxruntime_library import onnxruntime
 
     providers: Sequence[str] = onnxruntime.get_available_providers()
     return Finding("GPU", "ONNX Runtime", OK, ", ".join(name.removesuffix("ExecutionProvider") for name in providers))

@@ -9,6 +9,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -19,6 +20,7 @@ from serve.web.connections import MOST_HEADER_BYTES, Connection, Crowd, Socket
 
 log = logging.getLogger(__name__)
 
+LAST_WORD_SECONDS = 0.5  # for streams, whose calls have ended, to say why
 CLOSE_SECONDS = 1.0  # for clients to take what was written and the word that we go
 PING_SECONDS = 20.0  # between looks whether a browser is still there
 _BACKLOG = 64
@@ -86,11 +88,16 @@ class PageServer:
         listener = await self._loop.create_server(lambda: Connection(self._config, state, crowd), sock=listening)
         await self._ending.wait()
         listener.close()
+        await _until(lambda: not state.tasks, LAST_WORD_SECONDS)
         crowd.say_goodbye()
-        deadline = time.monotonic() + CLOSE_SECONDS
-        while (state.connections or state.tasks) and time.monotonic() < deadline:  # noqa: ASYNC110 - they tell nobody
-            await asyncio.sleep(0.01)
+        await _until(lambda: not (state.connections or state.tasks), CLOSE_SECONDS)
         crowd.cut_off_all()
         for task in list(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
+
+
+async def _until(holds: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:  # noqa: ASYNC110 - they tell nobody
+        await asyncio.sleep(0.01)

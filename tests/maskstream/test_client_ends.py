@@ -87,6 +87,31 @@ def test_another_thread_closes_the_stream(running, client):
         stream.remove([1])
 
 
+def test_what_arrived_before_the_end_is_not_dropped_by_closing(client, monkeypatch):
+    """The call's end may be known while answers still wait to be looked at."""
+    stream, got, begun = client.open(), [], threading.Event()
+    next_event = stream._link.next_event
+
+    def event_after_the_end():
+        event = next_event()
+        if stream._link.is_closed:
+            assert stream._link.call.ended.wait(TIMEOUT)
+        return event
+
+    def consume():
+        for answer in stream.propagate((picture() for _ in itertools.count()), START):
+            got.append(answer)
+            begun.set()
+
+    monkeypatch.setattr(stream._link, "next_event", event_after_the_end)
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    assert begun.wait(TIMEOUT)
+    counts = stream.close(TIMEOUT)
+    consumer.join(TIMEOUT)
+    assert counts.answered == sum(answer.id_map is not None for answer in got)
+
+
 @pytest.mark.parametrize("way", ["stream", "client"])
 def test_closing_ends_a_stream_that_is_looking_for_a_server(start, way):
     running = start()
@@ -116,15 +141,6 @@ def test_closing_ends_a_stream_that_is_looking_for_a_server(start, way):
     client.close()
 
 
-@pytest.fixture
-def ctrl_c_is_heard():
-    """A program that a shell runs in the background has Ctrl-C ignored from the start."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_leaves_nothing_behind(running):
     main = threading.main_thread()
     running.networks.gate.clear()

@@ -42,7 +42,7 @@ def test_a_prompted_object_is_followed_and_described(tracker: Tracker) -> None:
 
 
 def test_a_frame_before_any_object_says_what_to_do(tracker: Tracker) -> None:
-    with pytest.raises(NoObjects, match="give a mask or a box"):
+    with pytest.raises(NoObjects, match="give a mask, a box or points"):
         tracker.step(frame_of())
 
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fakes import FakeNetworks
@@ -58,7 +59,7 @@ def rows_by_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RowR
         row |= {"fps": 10.0 if request.engine in ("torch", "torch_cuda_eager") else 20.0, "peak_rss_bytes": 2**28}
         return subprocess.CompletedProcess(command, 0, "a line before\n" + json.dumps(row) + "\n", "")
 
-    monkeypatch.setattr(bench.subprocess, "run", run)
+    monkeypatch.setattr(bench, "subprocess", SimpleNamespace(run=run))  # others start programs too: Matplotlib
     monkeypatch.setattr(bench, "artifact_of", lambda arguments: tmp_path)
     monkeypatch.setattr("maskstream.report.provenance", lambda: {"versions": {}, "hardware": {}, "git_revision": None})
     return asked
