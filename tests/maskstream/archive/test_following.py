@@ -85,7 +85,7 @@ def test_a_full_disk_is_told_apart_however_deep_it_lies(root: Path, monkeypatch:
     assert follow(root).reason == DISK_FULL
 
 
-def test_auto_leaves_the_finding_to_the_tracker(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_is_found_ahead_the_tracker_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
     def step(self: Tracker, frame: object, prompts: Sequence[object]) -> None:
@@ -93,6 +93,7 @@ def test_auto_leaves_the_finding_to_the_tracker(root: Path, monkeypatch: pytest.
         raise NoObjects("nothing stands out on this frame")
 
     monkeypatch.setattr(Tracker, "step", step)
+    monkeypatch.setattr("maskstream.commands.follow.auto_prompts", lambda *_: [])
     outcome = follow(root, PromptSource(auto=3))
     assert asked == [AutoPrompt(3)]
     assert (outcome.state, outcome.reason, outcome.frames) == (FAILED, "NO_OBJECTS", 0)
