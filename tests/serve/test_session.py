@@ -103,7 +103,7 @@ def test_waiting_to_find_names_no_object_and_a_reset_forgets_it(running):
     stream.send(reset=pb.Reset())
     stream.receive("ack")
     stream.frame()
-    assert "give a mask or a box" in stream.receive("error").message, "nothing was to be found any more"
+    assert stream.receive("error").reason == "NO_OBJECTS", "nothing was to be found any more"
 
 
 def test_a_frame_on_which_things_are_to_be_found_is_never_dropped(start, frame):
