@@ -102,6 +102,8 @@ class Supervisor:
         if post.state is _State.GONE:
             return
         for message in post.slot.hear():
+            if post.state is _State.GONE:  # it refused, and its end was heard in the same breath
+                return
             yield from self._take(post, message)
         yield from self._look_at_the_clock(post)
         if post.state is _State.IDLE and self._queue:

@@ -155,6 +155,18 @@ def test_who_cannot_work_is_given_up_and_the_others_do_it() -> None:
     assert told == ["a worker is given up: this worker does not see /mnt"]
 
 
+def test_who_has_refused_and_is_dead_when_it_is_heard_is_not_started_again() -> None:
+    class Quick(ScriptedSlot):
+        def start(self) -> None:
+            super().start()
+            self._said.append(Died("the worker ended with status 2"))
+
+    slot = Quick(done, Refused("no such engine"))
+    with pytest.raises(WorkersFailed, match="no worker could be started: no such engine"):
+        supervise(ScriptedCrew(slot), "a")
+    assert slot.starts == 1
+
+
 def test_when_all_refuse_the_run_ends_with_their_reason() -> None:
     crew = ScriptedCrew(*(ScriptedSlot(done, Refused("no such engine")) for _ in range(2)))
     with pytest.raises(WorkersFailed, match="no such engine"):
