@@ -20,8 +20,9 @@ from maskstream.checkpoint import Checkpoint
 from maskstream.engines import AUTO, ENGINES
 from maskstream.errors import MaskstreamError
 from maskstream.progress import progress
-from maskstream.report import table, write_report
+from maskstream.report import write_report
 from maskstream.result_streams import add_result_arguments, directed
+from maskstream.tables import Table, print_table
 
 FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 PLAIN, TRITON = "plain", "triton"  # layouts
@@ -212,7 +213,7 @@ def _export(given: argparse.Namespace, out: Path, precision: str) -> dict[str, A
         else:
             reports = build_combined(given.checkpoint, checkpoint, out, precisions, done, given.calibration)
     for one, report in zip(precisions, reports, strict=True):
-        print(parity_table(report))
+        print_table(parity_table(report))
         iou = f"mean {report.mask_iou_mean:.4f}, least {report.mask_iou_least:.4f}"
         print(f"{one}: mask IoU with torch along a clip: {iou}")
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
@@ -265,10 +266,10 @@ def _run_batch(batch: Batch) -> int:
         with watched(batch.report) as view:
             batch.run(view)
     except KeyboardInterrupt:
-        print(batch.report.text())
+        batch.report.print()
         print("stopped; what is finished is kept. Go on with the same command.", file=sys.stderr)
         return INTERRUPTED
-    print(batch.report.text())
+    batch.report.print()
     return FAILED if batch.report.failed else 0
 
 
@@ -286,9 +287,9 @@ def _check_all(given: argparse.Namespace) -> int:
                 held.append(claim.check(done))
     except KeyboardInterrupt:
         print("\nstopped; what was checked so far:", file=sys.stderr)
-        print(held_table(held))
+        _print_held(held)
         return INTERRUPTED
-    print(held_table(held))
+    _print_held(held)
     left_out = unfinished(given.folder)
     if left_out:
         print(f"not finished, so not checked: {', '.join(left_out)}")
@@ -297,16 +298,16 @@ def _check_all(given: argparse.Namespace) -> int:
     return FAILED if any(each.error for each in held) else 0
 
 
-def parity_table(report: ParityReport) -> str:
+def parity_table(report: ParityReport) -> Table:
     """The worst case of each output."""
     rows = [
         (row.graph, row.output, row.case, f"{row.max_abs_error:.1e}", f"{row.relative_error:.1e}", f"{row.cosine:.7f}")
         for row in report.worst()
     ]
-    return table(("graph", "output", "worst case", "max error", "relative", "cosine"), rows)
+    return Table(("graph", "output", "worst case", "max error", "relative", "cosine"), rows, text_columns=3)
 
 
-def held_table(held: Sequence[Held]) -> str:
+def _print_held(held: Sequence[Held]) -> None:
     """What was checked, how it came out, and what each was compared with."""
     rows = []
     for each in held:
@@ -322,10 +323,16 @@ def held_table(held: Sequence[Held]) -> str:
                 None if iou is None else f"{iou['least']:.4f}",
             )
         )
-    lines = [table(("artifact", "engine", "", "relative", "cosine", "IoU least"), rows)]
-    lines += [f"{each.name}: {each.error}" for each in held if each.error]
-    lines += [f"files whole; compared with {against}" for against in dict.fromkeys(h.against for h in held) if against]
-    return "\n".join(lines)
+    print_table(
+        Table(("artifact", "engine", "", "relative", "cosine", "IoU least"), rows, text_columns=3),
+        styles={"holds": "green", "FAILED": "bold red"},
+    )
+    for each in held:
+        if each.error:
+            print(f"{each.name}: {each.error}")
+    for against in dict.fromkeys(each.against for each in held):
+        if against:
+            print(f"files whole; compared with {against}")
 
 
 if __name__ == "__main__":

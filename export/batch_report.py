@@ -20,11 +20,11 @@ from typing import Any, Protocol
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Table as RuledTable
 
 from export.verify import ParityReport
 from maskstream.errors import ArtifactError
-from maskstream.report import table
+from maskstream.tables import Table, print_table
 
 FORMAT = "maskstream-batch"
 REPORT, RESULT = "report.json", "result.json"
@@ -97,11 +97,13 @@ class BatchReport:
         write_json(self.folder / REPORT, {"format": FORMAT, **counts, "builds": builds, **self.about})
         _write_whole(self.folder / "report.md", self.markdown())
 
-    def text(self) -> str:
+    def print(self) -> None:
         """The table, and under it what went wrong."""
-        lines = [table(_COLUMNS, [result.row() for result in self.results])]
-        lines += [f"{result.name}: {result.error}" for result in self.results if result.error]
-        return "\n".join([*lines, f"{self.folder}: {self.summary()}"])
+        print_table(Table(_COLUMNS, [result.row() for result in self.results], text_columns=2))
+        for result in self.results:
+            if result.error:
+                print(f"{result.name}: {result.error}")
+        print(f"{self.folder}: {self.summary()}")
 
     def summary(self) -> str:
         """How many of each status, e.g. "3 passed, 1 failed"."""
@@ -237,10 +239,10 @@ class LiveTable:
         """See `View.end`."""
         self._steps = 0
 
-    def render(self) -> Table:
+    def render(self) -> RuledTable:
         """As much of the table as the terminal holds."""
         results = self._report.results
-        shown = Table(box=SIMPLE_HEAD, caption=self._report.summary(), caption_justify="left")
+        shown = RuledTable(box=SIMPLE_HEAD, caption=self._report.summary(), caption_justify="left")
         for place, column in enumerate(_COLUMNS):
             shown.add_column(column, justify="right" if place > 1 else "left", no_wrap=True)
         last = min(len(results), max(self._rows, self._place + 1 + _ROWS_BELOW))

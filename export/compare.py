@@ -16,7 +16,7 @@ from typing import Any
 import export
 import maskstream
 from export.batch_report import write_json
-from export.comparison import Bench, Comparison, as_markdown, as_text
+from export.comparison import Bench, Comparison, as_markdown, print_rows
 from export.targets import GRAPH_ENGINES
 from export.verify import PRECISIONS
 from maskstream.artifact import Artifact, sha256_of
@@ -110,7 +110,7 @@ def _measure(comparison: Comparison, sequences: Sequence[AnnotatedSequence], out
                 comparison.rows[place].error = str(error)
                 status = 1
             _write(comparison, sequences, out, about)
-    print(as_text(comparison.rows, [sequence.name for sequence in sequences]))
+    print_rows(comparison.rows, [sequence.name for sequence in sequences])
     if status == INTERRUPTED:
         print("stopped; go on with the same command", file=sys.stderr)
     return status

@@ -23,7 +23,7 @@ from maskstream.engines import load_networks
 from maskstream.evaluation import evaluate_sequence
 from maskstream.moving_shapes import render
 from maskstream.networks import Networks
-from maskstream.report import table
+from maskstream.tables import Table, print_table
 from maskstream.tracker import Prompt, Tracker, TrackerSettings
 
 STAGES = ("encode_frame", "encode_mask", "segment")
@@ -158,10 +158,12 @@ def cells(rows: Sequence[Row], sequences: Sequence[str]) -> list[tuple[str, ...]
     return [_cells(row, sequences, torch_ms) for row in rows]
 
 
-def as_text(rows: Sequence[Row], sequences: Sequence[str]) -> str:
-    """The table for a terminal, and under it why a row is empty."""
-    lines = [table(COLUMNS, cells(rows, sequences))]
-    return "\n".join([*lines, *(f"{row.name}: {row.error}" for row in rows if row.error)])
+def print_rows(rows: Sequence[Row], sequences: Sequence[str]) -> None:
+    """The table, and under it why a row is empty."""
+    print_table(Table(COLUMNS, cells(rows, sequences), text_columns=2))
+    for row in rows:
+        if row.error:
+            print(f"{row.name}: {row.error}")
 
 
 def as_markdown(rows: Sequence[Row], sequences: Sequence[str]) -> str:

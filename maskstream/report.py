@@ -1,6 +1,6 @@
-"""What commands print and write: percentiles of stage times, plain-text tables, JSON with its provenance.
+"""What commands print and write: percentiles of stage times, tables of them, JSON with its provenance.
 
-A table is text, the same on a terminal and in a log; the JSON file holds what was printed and where it comes from.
+The JSON file holds what was printed and where it comes from.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from maskstream.provenance import provenance
+from maskstream.tables import Table
 
 STAGES = ("queue", "decode", "resize", "encode_frame", "segment", "encode_mask", "finish", "encode", "total")
 STDOUT = Path("-")  # what --json and its like write to standard output
@@ -44,24 +45,15 @@ class StageTimes:
         return {stage: percentiles(self._seconds[stage]) for stage in (*known, *others)}
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns lined up, the first to the left and the others to the right; None is shown as a dash."""
-    cells = [[*headers], *([_cell(value) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [_line(row, widths) for row in cells]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
-
-
-def stage_table(stages: Mapping[str, Mapping[str, float]]) -> str:
+def stage_table(stages: Mapping[str, Mapping[str, float]]) -> Table:
     """The latency table of a run."""
-    return table(["stage", "p50 ms", "p95 ms", "p99 ms"], [[stage, *times.values()] for stage, times in stages.items()])
+    return Table(["stage", "p50 ms", "p95 ms", "p99 ms"], [[stage, *times.values()] for stage, times in stages.items()])
 
 
-def score_table(scores: Mapping[str, Any]) -> str:
+def score_table(scores: Mapping[str, Any]) -> Table:
     """Scores of a sequence (as `scores.sequence_as_percent` gives them) by object, and their mean."""
     rows = [[f"object {i}", *(values[key] for key in ("jf", "j", "f"))] for i, values in scores["objects"].items()]
-    return table(["", "J&F", "J", "F"], [*rows, ["mean", scores["jf"], scores["j"], scores["f"]]])
+    return Table(["", "J&F", "J", "F"], [*rows, ["mean", scores["jf"], scores["j"], scores["f"]]])
 
 
 def write_report(path: Path, printed: Mapping[str, Any]) -> None:
@@ -76,14 +68,3 @@ def write_report(path: Path, printed: Mapping[str, Any]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    texts = [text.rjust(width) for text, width in zip(row, widths, strict=True)]
-    return "  ".join([row[0].ljust(widths[0]), *texts[1:]]).rstrip()

@@ -1,67 +1,87 @@
 """Tables for people: ruled and coloured on a terminal that is wide enough, plain lined-up text everywhere else.
 
-One function for all commands, so that they look alike. Plain text is what `maskstream.report.table` gives: a figure is
-never cut short to fit, and a log or a pipe gets no control characters.
+One type for all commands, so that they look alike. A figure is never cut short to fit, and a log or a pipe gets no
+control characters.
 """
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TextIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from maskstream.report import table
+if TYPE_CHECKING:
+    from rich.table import Table as Drawn
 
 
-def print_table(
-    headers: Sequence[str],
-    rows: Sequence[Sequence[object]],
-    *,
-    text_columns: int = 1,
-    styles: Mapping[str, str] | None = None,
-    file: TextIO | None = None,
-) -> None:
-    """Print rows under their headers; the first `text_columns` stand to the left and the others to the right.
+@dataclass(frozen=True)
+class Table:
+    """Rows under their headers; the first `text_columns` stand to the left and the others to the right.
 
-    `styles` gives cells with just these words a colour on a terminal. `file` is standard output by default.
+    None is shown as a dash and a float with two decimals. `str` gives the table as plain text.
+    """
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    text_columns: int = 1
+
+    def __str__(self) -> str:
+        rows = [[*self.headers], *self.cells()]
+        widths = self.widths()
+        lines = [self._line(row, widths) for row in rows]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join(lines)
+
+    def cells(self) -> list[list[str]]:
+        """The rows as they are shown."""
+        return [[_shown(value) for value in row] for row in self.rows]
+
+    def widths(self) -> list[int]:
+        """Characters of each column."""
+        return [max(map(len, column)) for column in zip(self.headers, *self.cells(), strict=True)]
+
+    def _line(self, row: Sequence[str], widths: Sequence[int]) -> str:
+        placed = [
+            text.ljust(width) if place < self.text_columns else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  ".join(placed).rstrip()
+
+
+def print_table(table: Table, *, styles: Mapping[str, str] | None = None, file: TextIO | None = None) -> None:
+    """Print it to `file`, standard output by default.
+
+    `styles` gives cells with just these words a colour on a terminal.
     """
     file = file or sys.stdout
+    if not _drawn_on(file, table, styles or {}):
+        print(table, file=file)
+
+
+def _drawn_on(file: TextIO, table: Table, styles: Mapping[str, str]) -> bool:
+    from rich.console import Console
+
     console = Console(file=file, highlight=False)
-    if console.is_terminal and not console.is_dumb_terminal:
-        drawn = _ruled(headers, rows, text_columns, styles or {})
-        if console.measure(drawn).minimum <= console.width and _widest(headers, rows) <= console.width:
-            console.print(drawn)
-            return
-    print(plain_table(headers, rows, text_columns), file=file)
+    if not console.is_terminal or console.is_dumb_terminal:
+        return False
+    drawn = _ruled(table, styles)
+    whole = sum(width + 2 for width in table.widths())
+    if max(console.measure(drawn).minimum, whole) > console.width:
+        return False
+    console.print(drawn)
+    return True
 
 
-def plain_table(headers: Sequence[str], rows: Sequence[Sequence[object]], text_columns: int = 1) -> str:
-    """The same as text, on any device."""
-    cells = [[*headers[1:text_columns]], *([_shown(value) for value in row[1:text_columns]] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    padded = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in cells]
-    joined = [[*row[:1], *texts, *row[text_columns:]] for row, texts in zip(rows, padded[1:], strict=True)]
-    return table([*headers[:1], *padded[0], *headers[text_columns:]], joined)
+def _ruled(table: Table, styles: Mapping[str, str]) -> "Drawn":
+    from rich import box
+    from rich.table import Table as Drawn
+    from rich.text import Text
 
-
-def _ruled(
-    headers: Sequence[str], rows: Sequence[Sequence[object]], text_columns: int, styles: Mapping[str, str]
-) -> Table:
-    drawn = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
-    for place, header in enumerate(headers):
-        drawn.add_column(header, justify="left" if place < text_columns else "right", no_wrap=True)
-    for row in rows:
-        drawn.add_row(*(Text(text, styles.get(text, "")) for text in map(_shown, row)))
+    drawn = Drawn(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+    for place, header in enumerate(table.headers):
+        drawn.add_column(header, justify="left" if place < table.text_columns else "right", no_wrap=True)
+    for row in table.cells():
+        drawn.add_row(*(Text(text, styles.get(text, "")) for text in row))
     return drawn
-
-
-def _widest(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
-    """Characters of a line with all columns whole."""
-    columns = zip(headers, *(map(_shown, row) for row in rows), strict=True)
-    return sum(max(map(len, column)) + 2 for column in columns)
 
 
 def _shown(value: object) -> str:

@@ -18,6 +18,7 @@ from maskstream.errors import MaskstreamError
 from maskstream.provenance import provenance
 from maskstream.report import write_report
 from maskstream.result_streams import add_result_arguments, directed
+from maskstream.tables import print_table
 from train.adaptation import report_adaptation, split
 from train.clips import Clip, Footage, decode_all, open_clips
 from train.compute import DEVICES, PRECISIONS, choose_compute, usable_cores
@@ -222,8 +223,11 @@ def _tell_adaptation(run: Run, given: argparse.Namespace, parent: Checkpoint, he
     """What learning changed on the part that was held out; stopped here, --resume measures again."""
     before = parent.segmenter().to(run.place.compute.device)
     sequences = find_sequences(given.held_out) if given.held_out else []
-    said = report_adaptation(given.out, before, run.average, held_out, sequences, run.recipe.adaptation)
-    print(f"\n{said}\nbefore and after: {given.out / 'adaptation.md'}")
+    table, advice = report_adaptation(given.out, before, run.average, held_out, sequences, run.recipe.adaptation)
+    print()
+    if table:
+        print_table(table)
+    print(f"{advice}\nbefore and after: {given.out / 'adaptation.md'}")
 
 
 def _run_and_log(run: Run, given: argparse.Namespace, command: list[str], origin: dict[str, Any]) -> None:

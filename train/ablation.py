@@ -20,8 +20,9 @@ import torch
 from maskstream.checkpoint import Checkpoint
 from maskstream.dataset import find_sequences
 from maskstream.errors import MaskstreamError
-from maskstream.report import table, write_report
+from maskstream.report import write_report
 from maskstream.steps import StepSequence
+from maskstream.tables import Table, print_table
 from train.ablation_cells import GROUPS, Cell, Training, ablation_recipe, cells_of, digest
 from train.clips import Clip, decode_all, open_clips
 from train.compute import DEVICES, choose_compute, usable_cores
@@ -81,7 +82,7 @@ class Ablation:
             _write_json(self.cell_path(cell, seed), record)
             self._write_tables(command)
             minutes, left = (time.monotonic() - began) / 60, self._seconds_left(missing[done:]) / 60
-            print(group_text(cell.group, self.finished()))
+            print_table(group_table(cell.group, self.finished()))
             print(
                 f"[{done}/{len(missing)}] {cell.group}, {cell.row}, seed {seed}; "
                 f"{minutes:.1f} min so far, about {left:.0f} min left\n",
@@ -175,9 +176,9 @@ def markdown(records: Sequence[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def group_text(group: str, records: Sequence[Record]) -> str:
+def group_table(group: str, records: Sequence[Record]) -> Table:
     """The table of one group for the terminal."""
-    return table([group, *HEADERS], [_columns(row) for row in rows_of(records) if row["group"] == group])
+    return Table([group, *HEADERS], [_columns(row) for row in rows_of(records) if row["group"] == group])
 
 
 def _spread(records: Sequence[Record], kind: str) -> dict[str, float] | None:

@@ -22,8 +22,8 @@ from maskstream.networks import Networks
 from maskstream.overlay import Picture, contact_sheet, draw_overlay
 from maskstream.pictures import write_jpeg
 from maskstream.progress import progress
-from maskstream.report import table
 from maskstream.steps import StepSequence
+from maskstream.tables import Table
 from train.clips import Clip
 from train.evaluate import held_out_scores
 from train.saving import write_whole
@@ -149,8 +149,8 @@ def report_adaptation(
     held_out: Sequence[Clip],
     sequences: Sequence[StepSequence],
     settings: AdaptationSettings,
-) -> str:
-    """Measure both, write adaptation.json, adaptation.md and adaptation.jpg into `out`, and return what to print.
+) -> tuple[Table | None, str]:
+    """Measure both, write adaptation.json, adaptation.md and adaptation.jpg into `out`; a table and advice to print.
 
     `sequences` have masks and give J&F; there may be none. Raises SaveFailed when a file cannot be written.
     """
@@ -168,7 +168,7 @@ def report_adaptation(
     record = _record(measured, advice, wanted, found, settings)
     _write(out / "adaptation.json", json.dumps(record, indent=2) + "\n")
     _write(out / "adaptation.md", markdown(measured, advice, record))
-    return f"{_table(measured)}\n{advice}" if measured else advice
+    return _table(measured) if measured else None, advice
 
 
 def markdown(measured: Sequence[Measured], advice: str, record: Mapping[str, Any]) -> str:
@@ -206,9 +206,9 @@ def _title(text: str) -> Picture:
     return strip
 
 
-def _table(measured: Sequence[Measured]) -> str:
+def _table(measured: Sequence[Measured]) -> Table:
     rows = [[TITLES[one.name], one.before, one.after, f"{one.change:+.2f}"] for one in measured]
-    return table(["held out, 0..100", "before", "after", "change"], rows)
+    return Table(["held out, 0..100", "before", "after", "change"], rows)
 
 
 def _record(

@@ -11,7 +11,7 @@ from maskstream.archive.archive_progress import shown
 from maskstream.archive.archive_run import Plan
 from maskstream.archive.jobs import DONE, FAILED, NO_PROMPT
 from maskstream.archive.manifest import MANIFEST, Record
-from maskstream.report import table
+from maskstream.tables import Table, print_table
 
 KEPT, NOT_REACHED = "done before", "not reached"
 _SHOWN = 20  # failures on the terminal; the JSON and the manifest have them all
@@ -57,7 +57,7 @@ def summarise(
 def print_summary(report: Mapping[str, Any], file: TextIO) -> None:
     """Counts, failures with their reasons, speed, and where things are."""
     say = partial(print, file=file)
-    say(table(["state", "videos"], [[state, count] for state, count in report["videos"].items()]))
+    print_table(Table(["state", "videos"], [[state, count] for state, count in report["videos"].items()]), file=file)
     _say_some(say, "failed", [f"{one['video']}: {one['reason']}: {one['error']}" for one in report["failures"]])
     _say_some(say, NO_PROMPT, report["without_prompt"])
     say(

@@ -63,6 +63,10 @@ class _Post:
     frames: int = 0
     failed_starts: int = 0
 
+    def is_gone(self) -> bool:
+        """Whether it is given up; asked anew each time, for hearing one message can end a post."""
+        return self.state is _State.GONE
+
 
 class Supervisor:
     """One run over many jobs. `tell` gets lines for people, `on_beat` the frames of a video that is under way."""
@@ -93,16 +97,16 @@ class Supervisor:
                 self._crew.wait(_LISTEN_SECONDS)
                 for post in self._posts:
                     yield from self._attend(post)
-                if self._queue and all(post.state is _State.GONE for post in self._posts):
+                if self._queue and all(post.is_gone() for post in self._posts):
                     raise WorkersFailed(f"no worker could be started: {self._last_error}")
         finally:
             self._crew.close()
 
     def _attend(self, post: _Post) -> Iterator[Outcome]:
-        if post.state is _State.GONE:
+        if post.is_gone():
             return
         for message in post.slot.hear():
-            if post.state is _State.GONE:  # it refused, and its end was heard in the same breath
+            if post.is_gone():  # it refused, and its end was heard in the same breath
                 return
             yield from self._take(post, message)
         yield from self._look_at_the_clock(post)

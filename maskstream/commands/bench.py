@@ -22,7 +22,7 @@ from maskstream.progress import progress
 from maskstream.quality_plot import plot_speed
 from maskstream.report import write_report
 from maskstream.result_streams import add_result_arguments
-from maskstream.tables import print_table
+from maskstream.tables import Table, print_table
 
 DESCRIPTION = """\
 Measure frames/s, latency and peak memory of the tracker over the bundled clip, for each engine, frame size, number of
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stopped early")
         status = 130
-    print_table(_HEADERS, _cells(rows), text_columns=3)
+    print_table(Table(_HEADERS, _cells(rows), text_columns=3))
     for engine, reason in missing.items():
         print(f"no row of {engine}: {reason}")
     if arguments.json:

@@ -21,7 +21,8 @@ from maskstream.load.plan import LOSSLESS, Load
 from maskstream.load.sigterm import run_sigterm
 from maskstream.load.soak import SoakPlan, run_soak
 from maskstream.load.tracker_rounds import RoundsRequest
-from maskstream.report import table, write_report
+from maskstream.report import write_report
+from maskstream.tables import Table, print_table
 
 INTERRUPTED = 130
 _CAPACITY_SECONDS = 10.0  # at most, of the closed loop that shows what the machine can do
@@ -99,9 +100,9 @@ def _one_load(bench: Bench, load: Load, capacity: float | None) -> dict[str, Any
 
 def _print_loads(reports: Sequence[dict[str, Any]]) -> None:
     print("\nlatency in ms, from the time a frame was due until its answer was there")
-    print(load_table(reports))
+    print_table(load_table(reports))
     print()
-    print(stages_table(reports))
+    print_table(stages_table(reports))
     for report in reports:
         for remark in remarks(report):
             print(f"{report['streams']} streams, {report['offered_fps']} frames/s: {remark}")
@@ -127,7 +128,7 @@ def soak(bench: Bench, plan: SoakPlan, json: Path | None) -> int:
     report = run_soak(bench.endpoint, plan, bench.clip)
     streams = [("lossless", report["lossless"]), ("latest", report["latest"])]
     headers = ["stream", "offered", "answered", "dropped", "lost", "p50 ms", "p99 ms"]
-    print(table(headers, [_soaked(name, counted, report["latency"][name]) for name, counted in streams]))
+    print_table(Table(headers, [_soaked(name, counted, report["latency"][name]) for name, counted in streams]))
     print(f"streams opened and closed meanwhile: {report['churn']['streams']}, lost {report['churn']['lost']}")
     if report["memory"]:
         print(_memory_line(report["memory"]))
@@ -222,7 +223,7 @@ def against_tracker(bench: Bench, rounds: int, json: Path | None) -> int:
         "around ms",
     ]
     lines = [[number, *each.values()] for number, each in enumerate(report["rounds"], start=1)]
-    print(table(headers, [*lines, ["median", *(report[name] for name in report["rounds"][0])]]))
+    print_table(Table(headers, [*lines, ["median", *(report[name] for name in report["rounds"][0])]]))
     quiet = report["undisturbed"]
     print(
         f"one lossless stream: {report['fps_ratio']:.3f} of the bare tracker's frames/s "

@@ -8,7 +8,7 @@ from pathlib import Path
 from maskstream.doctor.examination import Verdict, examine, verdict
 from maskstream.doctor.findings import FAILED, MISSING, NOTE, OK, Finding
 from maskstream.report import STDOUT, write_report
-from maskstream.tables import print_table
+from maskstream.tables import Table, print_table
 
 DESCRIPTION = """\
 Look at this machine: software, processor, memory, each engine in each precision (really run, on small frames), graphics
@@ -46,7 +46,7 @@ def _show(findings: list[Finding], found: Verdict, json_on_stdout: bool) -> None
     file = sys.stderr if json_on_stdout else sys.stdout
     print(found.text, end="\n\n", file=file)
     rows = [(one.area, one.state, one.name, one.detail) for one in findings]
-    print_table(["area", "state", "what", "found"], rows, text_columns=4, styles=_STYLES, file=file)
+    print_table(Table(["area", "state", "what", "found"], rows, text_columns=4), styles=_STYLES, file=file)
     advised = [one for one in findings if one.advice]
     if advised:
         print("\nfor more:", file=file)

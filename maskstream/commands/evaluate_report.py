@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from maskstream.evaluation import SequenceResult
-from maskstream.report import table
 from maskstream.scores import (
     ObjectScores,
     SequenceScores,
@@ -17,6 +16,7 @@ from maskstream.scores import (
     sequence_as_percent,
     statistics_as_percent,
 )
+from maskstream.tables import Table, print_table
 
 Results = Mapping[str, SequenceResult]
 Columns = list[float | None]
@@ -49,10 +49,11 @@ def print_scores(results: Results, protocol: str, with_copy: bool) -> None:
     if not scored:
         return
     if protocol == "davis2016":
-        print(_statistics_by_sequence(scored, with_copy))
+        print_table(_statistics_by_sequence(scored, with_copy))
     else:
-        print(_scores_by_object(scored, with_copy) + "\n")
-        print(_statistics_of_all(scored))
+        print_table(_scores_by_object(scored, with_copy))
+        print()
+        print_table(_statistics_of_all(scored))
 
 
 def _objects(results: Results, kind: str) -> list[ObjectScores]:
@@ -67,7 +68,7 @@ def _sequence(result: SequenceResult) -> dict[str, Any]:
     return {**sequence_as_percent(result.decoded), "coarse": coarse, "frames": result.frames, "fps": fps}
 
 
-def _scores_by_object(results: Results, with_copy: bool) -> str:
+def _scores_by_object(results: Results, with_copy: bool) -> Table:
     rows: list[list[object]] = []
     for name, result in results.items():
         decoded, coarse = sequence_as_percent(result.decoded), sequence_as_percent(result.coarse)
@@ -79,21 +80,21 @@ def _scores_by_object(results: Results, with_copy: bool) -> str:
     rows.append([_KINDS["decoded"], *means["decoded"], *means["coarse"]])
     if with_copy:
         rows.append([_KINDS["copied"], *means["copied"], *[None] * 3])
-    return table(["", "J&F", "J", "F", "coarse J&F", "J", "F"], rows)
+    return Table(["", "J&F", "J", "F", "coarse J&F", "J", "F"], rows)
 
 
 def _columns(scores: Mapping[str, Any]) -> Columns:
     return [scores["jf"], scores["j"], scores["f"]]
 
 
-def _statistics_of_all(results: Results) -> str:
+def _statistics_of_all(results: Results) -> Table:
     found = statistics_as_percent(_objects(results, "decoded"))
     assert found is not None
     rows = [[name.upper(), *found[name].values()] for name in ("j", "f")]
-    return table(["over objects", "mean", "recall", "decay"], rows)
+    return Table(["over objects", "mean", "recall", "decay"], rows)
 
 
-def _statistics_by_sequence(results: Results, with_copy: bool) -> str:
+def _statistics_by_sequence(results: Results, with_copy: bool) -> Table:
     """One row a sequence, as the toolkit of 2016 prints them; then the means over sequences."""
     rows: list[list[object]] = [
         [name, *_statistics_columns(list(result.decoded.objects.values()))] for name, result in results.items()
@@ -102,7 +103,7 @@ def _statistics_by_sequence(results: Results, with_copy: bool) -> str:
     if not with_copy:
         del kinds["copied"]
     rows += [[title, *_statistics_columns(_objects(results, kind))] for kind, title in kinds.items()]
-    return table(["", "J&F", "J mean", "recall", "decay", "F mean", "recall", "decay"], rows)
+    return Table(["", "J&F", "J mean", "recall", "decay", "F mean", "recall", "decay"], rows)
 
 
 def _statistics_columns(objects: list[ObjectScores]) -> Columns:

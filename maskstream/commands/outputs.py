@@ -24,6 +24,7 @@ from maskstream.sinks.json_lines import JsonLines
 from maskstream.sinks.mask_files import DavisTree, MaskFolder, YouTubeVosTree
 from maskstream.sinks.overlays import OverlayVideo, Sheet
 from maskstream.sinks.sink import OutputError, Sink, clear_errors
+from maskstream.tables import print_table
 
 __all__ = ["DEFAULT_SINKS", "SINKS", "FollowOutputs", "FollowedFrame", "OutputError", "SeenObject", "parse_sinks"]
 
@@ -121,9 +122,11 @@ def print_report(report: Mapping[str, Any], file: TextIO | None = None) -> None:
     """Scores, latency, speed, and where things are; to standard output, or to `file`."""
     say = partial(print, file=file or sys.stdout)
     if report["scores"]:
-        say(score_table(report["scores"]) + "\n")
+        print_table(score_table(report["scores"]), file=file)
+        say()
     if report["stages"]:
-        say(stage_table(report["stages"]) + "\n")
+        print_table(stage_table(report["stages"]), file=file)
+        say()
     say(f"{report['frames']} frames, {report['fps']} frames/s")
     for name, place in report["outputs"].items():
         say(f"{name:8} {place}")

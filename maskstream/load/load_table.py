@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from maskstream.report import STAGES, table
+from maskstream.report import STAGES
+from maskstream.tables import Table
 
 _MIB = "MiB"
 
 
-def load_table(loads: Sequence[dict[str, Any]]) -> str:
+def load_table(loads: Sequence[dict[str, Any]]) -> Table:
     """One line a load; latencies in ms, from the time a frame was due until its answer was there."""
     headers = [
         *("load", "streams", "offered/s", "answered/s", "drop %", "p50", "p90", "p95", "p99", "p99.9"),
         *("age/period", "Jain", "batch", "health p99", "max", "client CPU %", _MIB, "lost"),
     ]
-    return table(headers, [_line(load) for load in loads])
+    return Table(headers, [_line(load) for load in loads])
 
 
 def _line(load: dict[str, Any]) -> list[object]:
@@ -38,11 +39,11 @@ def _line(load: dict[str, Any]) -> list[object]:
     ]
 
 
-def stages_table(loads: Sequence[dict[str, Any]]) -> str:
+def stages_table(loads: Sequence[dict[str, Any]]) -> Table:
     """p50 / p99 in ms of each stage in the server, a column a load."""
     names = [stage for stage in STAGES if any(stage in load["stages"] for load in loads)]
     headers = ["stage p50 / p99 ms", *(f"{load['offered_fps']:.1f}/s" for load in loads)]
-    return table(headers, [[name, *(_times(load, name) for load in loads)] for name in names])
+    return Table(headers, [[name, *(_times(load, name) for load in loads)] for name in names])
 
 
 def _times(load: dict[str, Any], stage: str) -> str | None:

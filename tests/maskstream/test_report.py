@@ -8,7 +8,7 @@ import pytest
 
 from maskstream.progress import progress
 from maskstream.provenance import git_revision, hardware, versions
-from maskstream.report import STDOUT, StageTimes, percentiles, stage_table, table, write_report
+from maskstream.report import STDOUT, StageTimes, percentiles, stage_table, write_report
 
 
 def test_percentiles_in_milliseconds() -> None:
@@ -25,14 +25,8 @@ def test_stages_come_in_the_order_of_a_frame() -> None:
     assert times.percentiles()["total"]["p50_ms"] == 600.0
 
 
-def test_tables_line_up() -> None:
-    assert table(["", "J"], [["a", 1.0], ["long name", None]]).splitlines() == [
-        "              J",
-        "---------  ----",
-        "a          1.00",
-        "long name     -",
-    ]
-    assert "p95 ms" in stage_table({"total": {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}})
+def test_stages_as_a_table() -> None:
+    assert "p95 ms" in str(stage_table({"total": {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}}))
 
 
 def test_report_holds_what_was_printed_and_where_it_comes_from(tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ import io
 
 import pytest
 
-from maskstream.report import table
-from maskstream.tables import plain_table, print_table
+from maskstream.tables import Table, print_table
 
 HEADERS, ROWS = ["engine", "precision", "fps"], [["torch", "fp32", 1.5], ["openvino", "int8", None]]
 
@@ -25,7 +24,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_plain_text_where_there_is_no_terminal() -> None:
     file = io.StringIO()
-    print_table(HEADERS, ROWS, text_columns=2, file=file)
+    print_table(Table(HEADERS, ROWS, text_columns=2), file=file)
     assert file.getvalue().splitlines() == [
         "engine    precision   fps",
         "--------  ---------  ----",
@@ -34,14 +33,19 @@ def test_plain_text_where_there_is_no_terminal() -> None:
     ]
 
 
-def test_one_column_of_text_is_the_table_of_reports() -> None:
-    assert plain_table(HEADERS, ROWS) == table(HEADERS, ROWS)
-    assert plain_table(HEADERS, [], text_columns=2).splitlines()[0] == "engine  precision  fps"
+def test_numbers_line_up_to_the_right_and_nothing_is_a_dash() -> None:
+    assert str(Table(["", "J"], [["a", 1.0], ["long name", None]])).splitlines() == [
+        "              J",
+        "---------  ----",
+        "a          1.00",
+        "long name     -",
+    ]
+    assert str(Table(HEADERS, [], text_columns=2)).splitlines()[0] == "engine  precision  fps"
 
 
 def test_ruled_and_coloured_on_a_terminal() -> None:
     file = Terminal()
-    print_table(HEADERS, ROWS, styles={"int8": "green"}, file=file)
+    print_table(Table(HEADERS, ROWS), styles={"int8": "green"}, file=file)
     assert "\x1b[" in file.getvalue()
     assert "1.50" in file.getvalue()
     assert "---" not in file.getvalue()
@@ -49,5 +53,6 @@ def test_ruled_and_coloured_on_a_terminal() -> None:
 
 def test_no_figure_is_cut_to_fit_a_narrow_terminal() -> None:
     file = Terminal()
-    print_table(HEADERS, [["x" * 70, "fp32", 1.5]], file=file)
-    assert file.getvalue() == plain_table(HEADERS, [["x" * 70, "fp32", 1.5]]) + "\n"
+    wide = Table(HEADERS, [["x" * 70, "fp32", 1.5]])
+    print_table(wide, file=file)
+    assert file.getvalue() == f"{wide}\n"

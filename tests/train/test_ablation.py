@@ -11,7 +11,7 @@ from moving_square import moving_square
 from maskstream.steps import Step
 from maskstream.tracker import Prompt
 from train import ablation
-from train.ablation import Ablation, Material, group_text, main, markdown, rows_of
+from train.ablation import Ablation, Material, group_table, main, markdown, rows_of
 from train.ablation_cells import Cell, cells_of
 from train.clips import Clip
 from train.evaluate import ShortSequence
@@ -91,7 +91,7 @@ def test_tables_show_the_spread_and_a_dash_for_what_was_not_measured() -> None:
     assert "| learners | coarse J&F | decoded J&F | seeds |" in page
     assert "| walk | 41.5 (40.0 to 43.0) | - | 2 |" in page
     assert page.endswith("Copying the first mask: 20.0.\n")
-    assert "41.5 (40.0 to 43.0)" in group_text("learners", records)
+    assert "41.5 (40.0 to 43.0)" in str(group_table("learners", records))
     assert markdown([]) == "\n"
 
 
