@@ -26,7 +26,7 @@ def check_plot(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise PlotError(f"{path}: a plot is a {' or '.join(SUFFIXES)} file")
     if importlib.util.find_spec("matplotlib") is None:
-        raise PlotError("--plot needs matplotlib; install maskstream[plot]")
+        raise PlotError("a plot needs matplotlib; install maskstream[plot]")
 
 
 def new_figure(width: float, height: float) -> Any:

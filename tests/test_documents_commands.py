@@ -62,6 +62,7 @@ NOT_RUN_HERE = {
     "tests/deploy/test_operations.py; their syntax is asked below",
     r"maskstream doctor": "seconds of trying every engine: tests/maskstream/commands/test_doctor.py",
     r"maskstream completion": "writes outside its folder: tests/maskstream/commands/test_completion.py",
+    r"python \$REPO/deploy/grafana/draw_dashboard\.py ": "needs a Prometheus: tests/deploy/test_draw_dashboard.py",
     r"docker ": "needs a container runtime: tests/deploy/test_image.py",
     r"cp -r my_model|ln -sfn|systemctl ": "needs systemd: tests/end_to_end/test_rolling_change.py",
 }

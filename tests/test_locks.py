@@ -16,7 +16,7 @@ PROFILES = {
     "serve-cpu": ("serve", "cpu", "web"),
     "serve-gpu": ("serve", "gpu", "web"),
 }
-PIN = re.compile(r"([a-z0-9.-]+)==([0-9][0-9a-z.]*)")
+PIN = re.compile(r"([a-z0-9.-]+)==([0-9][0-9a-z.!]*)")
 
 
 @cache

@@ -5,6 +5,7 @@ edited by hand in the browser is a thousand lines that nobody reviews. A test ho
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,7 +252,7 @@ def _placed() -> list[dict[str, Any]]:
             {"id": len(placed) + 1, "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []}
         )
         top += 1
-        width = WIDTH // min(len(panels), 4)
+        width = WIDTH // (len(panels) if len(panels) <= 4 else -(-len(panels) // 2))
         for number, panel in enumerate(panels):
             line, column = divmod(number, WIDTH // width)
             place = {"h": HEIGHT, "w": width, "x": column * width, "y": top + line * HEIGHT}
@@ -284,8 +285,26 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "datasource": DATASOURCE,
         "targets": targets,
         "fieldConfig": {"defaults": defaults, "overrides": []},
-        "options": {"calculate": False, "yAxis": {"unit": panel.unit}} if heatmap else {},
+        "options": OPTIONS[panel.kind](panel.unit),
     }
+
+
+# Most series of closed label sets stay at 0, so a legend begins with those that do not.
+OPTIONS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "timeseries": lambda _: {
+        "legend": {
+            "showLegend": True,
+            "displayMode": "table",
+            "placement": "bottom",
+            "calcs": ["max", "lastNotNull"],
+            "sortBy": "Max",
+            "sortDesc": True,
+        },
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    },
+    "heatmap": lambda unit: {"calculate": False, "yAxis": {"unit": unit}},
+    "stat": lambda _: {"graphMode": "area", "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}},
+}
 
 
 def _datasource() -> dict[str, Any]:
@@ -293,7 +312,8 @@ def _datasource() -> dict[str, Any]:
 
 
 def _variable(name: str, label: str, where: str) -> dict[str, Any]:
-    """A choice among the values that a label has."""
+    """A choice among the values that a label has; of replicas all, to begin with."""
+    every = {"current": {"text": ["All"], "value": ["$__all"]}} if name == "instance" else {}
     return {
         "name": name,
         "label": label,
@@ -303,6 +323,7 @@ def _variable(name: str, label: str, where: str) -> dict[str, Any]:
         "refresh": 2,
         "multi": name == "instance",
         "includeAll": name == "instance",
+        **every,
     }
 
 

@@ -1,10 +1,15 @@
 """The dashboard is what its script makes, stands in Grafana's grid, and asks for nothing that does not exist."""
 
+import importlib
 import importlib.util
 import json
 import re
 from pathlib import Path
 
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import dashboard as schema
+from grafana_foundation_sdk.models import prometheus
 from prometheus_client import PROCESS_COLLECTOR, generate_latest
 from served import prompt, square
 
@@ -27,6 +32,40 @@ def test_the_file_is_what_the_script_makes():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.dashboard() == DASHBOARD, "run python deploy/grafana/make_dashboard.py"
+
+
+def lost(ours, theirs, place=""):
+    """Where Grafana's types, having read a part of the dashboard, do not give it back."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return [each for key, value in ours.items() for each in lost(value, theirs.get(key), f"{place}/{key}")]
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        return [e for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) for e in lost(a, b, f"{place}/{i}")]
+    return [] if ours == theirs else [f"{place}: {ours!r}"]
+
+
+def as_grafana_has_it(kind, part):
+    return json.loads(JSONEncoder(sort_keys=True).encode(kind.from_json(part)))
+
+
+def test_grafanas_own_types_know_every_field():
+    assert lost(DASHBOARD, as_grafana_has_it(schema.Dashboard, DASHBOARD)) == []
+    for panel in PANELS:
+        of_its_kind = importlib.import_module(f"grafana_foundation_sdk.models.{panel['type']}")
+        assert lost(panel["options"], as_grafana_has_it(of_its_kind.Options, panel["options"]), panel["title"]) == []
+        custom = panel["fieldConfig"]["defaults"].get("custom", {})
+        if custom:
+            assert lost(custom, as_grafana_has_it(of_its_kind.FieldConfig, custom), panel["title"]) == []
+        for target in panel["targets"]:
+            assert lost(target, as_grafana_has_it(prometheus.Dataquery, target), panel["title"]) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "where"),
+    [({"schemaVersion": 39, "refreshed": "15s"}, "/refreshed"), ({"time": {"form": "now-1h"}}, "/time/form")],
+)
+def test_grafanas_types_notice_a_field_that_is_none(part, where):
+    # the test above is worth what it notices
+    assert [each.partition(":")[0] for each in lost(part, as_grafana_has_it(schema.Dashboard, part))] == [where]
 
 
 def test_names_are_found_in_expressions():
