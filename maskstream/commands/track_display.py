@@ -24,6 +24,7 @@ _LINE_SECONDS = 10.0
 _RATE_FRAMES = 60  # the rate shown is that of so many frames at most
 _REFRESHES = 4  # a second
 _MOST_ROWS = 20
+_BAR_LETTERS = 40
 
 
 class Display(Protocol):
@@ -161,5 +162,12 @@ class _Table:
             table.add_row(name, Text(progress.state_of(seen), style=style), f"{seen.score:.2f}", f"{seen.area} px")
         more = len(progress.objects) - _MOST_ROWS
         rest = [Text(f"and {more} more")] if more > 0 else []
-        bar = [ProgressBar(progress.total, progress.frames, width=40)] if progress.total else []
-        return Group(Text(progress.headline()), *bar, table, *rest)
+        return Group(Text(progress.headline()), *self._bar(), table, *rest)
+
+    def _bar(self) -> list[Table]:
+        """In a table of its own: a bar alone does not end its line."""
+        if not self._progress.total:
+            return []
+        alone = Table.grid()
+        alone.add_row(ProgressBar(self._progress.total, self._progress.frames, width=_BAR_LETTERS))
+        return [alone]

@@ -101,6 +101,7 @@ def test_table_has_a_row_for_each_object_and_ends() -> None:
     text = console.file.getvalue()
     assert "1/100 frames" in text
     assert "age 0.50 s, 0 dropped" in text
+    assert [line.split() for line in text.splitlines()][2] == ["object", "state", "score", "area"]  # below the bar
     rows = [line.split() for line in text.splitlines() if "px" in line]
     assert [row[1:] for row in rows] == [
         ["1", "followed", "0.25", "100", "px"],
