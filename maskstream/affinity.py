@@ -7,8 +7,9 @@
     mass             = sum of trust * exp(similarity - 1 / temperature): 1 for one perfect match at its own place
 
 The read-out of tokens goes over all of a frame, the fine one only over what is `near`; their masks are joined in
-proportion to their masses. The networks compute the same with matrix products (maskstream/model/read_out.py and
-fine_read_out.py have the how); tests compare both.
+proportion to the mass of the one and the squared mass of the other, whose temperature is twice as high. The networks
+compute the same with matrix products (maskstream/model/read_out.py and fine_read_out.py have the how); tests compare
+both.
 """
 
 from dataclasses import dataclass

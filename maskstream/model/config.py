@@ -22,7 +22,7 @@ class ModelConfig:
     temperature: float = 0.025  # of the cosine between query and key
     fine_temperature: float = 0.05
     locality_start_pixels: float = 24.0  # how far an object is expected to move within one frame ...
-    locality_growth_pixels: float = 24.0  # ... and how much that grows with the square root of the slot's age
+    locality_growth_pixels: float = 40.0  # ... and how much that grows with the square root of the slot's age
     refine_passes: int = 0  # times the decoded mask is encoded on the frame's own features and decoded again
     short_side: int = 480
     capacity: int = 6  # slots: two permanent, three recent, one last

@@ -1,7 +1,9 @@
 """Propagation: the memory's values and masks carried to the current frame.
 
 The read-out over whole tokens sees the whole frame and carries what was learnt; the fine read-out sees what is near, at
-stride 8, and carries the mask alone. Both weigh on one scale, so the coarse mask is both sums divided by both masses.
+stride 8, and carries the mask alone. The coarse mask is both sums divided by both masses, on one scale: fine keys are
+compared at twice the temperature of tokens, so a fine weight counts as often as its position's mass. Else whatever lies
+where a thing once was, though like nothing, outweighs its true match at the other side of the frame.
 """
 
 # B streams, O objects, K key channels, V value channels, T slots, N tokens of a frame, P positions of the query,
@@ -15,6 +17,8 @@ from maskstream.model.config import ModelConfig
 from maskstream.model.fine_read_out import fine_read_out
 from maskstream.model.mask_encoder import from_cells, to_cells
 from maskstream.model.read_out import NO_MASS, read_out
+
+FINE_WEIGHT = 3.0  # of a fine match against a token's that is as good
 
 
 def propagate(
@@ -37,7 +41,9 @@ def propagate(
         cells_BOCTN = value_BOVTN[:, :, learnt:]
         query, key = query_BKhw[:, channels:], key_BKTN[:, channels:]
         fine_mask, fine_mass = fine_read_out(query, key, cells_BOCTN, held_BOT, trust_BT, age_BT, config)
-        mask_BOHW, mass_BOhw = mask_BOHW + fine_mask, _enlarged(mass_BOhw, fine_mass) + fine_mass
+        likely_B1hw = FINE_WEIGHT * fine_mass.amax(dim=1, keepdim=True)
+        mask_BOHW = mask_BOHW + fine_mask * _enlarged(likely_B1hw, fine_mask)
+        mass_BOhw = _enlarged(mass_BOhw, fine_mass) + fine_mass * likely_B1hw
     coarse = mask_BOHW / _enlarged(mass_BOhw, mask_BOHW).clamp_min(NO_MASS)
     cells = to_cells(coarse.flatten(0, 1), config.stride).flatten(2).unflatten(0, valid_BOT.shape[:2])
     return torch.cat((readout_BOVP, cells), dim=2), coarse

@@ -10,7 +10,7 @@ from maskstream import affinity as reference
 from maskstream.model.config import FINE_STRIDE, ModelConfig
 from maskstream.model.fine_read_out import BLOCK, MARGIN, fine_read_out
 from maskstream.model.mask_encoder import to_cells
-from maskstream.model.propagation import propagate
+from maskstream.model.propagation import FINE_WEIGHT, propagate
 from maskstream.model.segmenter import Segmenter
 
 CONFIG = ModelConfig(key_channels=8, fine_channels=6, value_channels=4)
@@ -85,7 +85,7 @@ def test_the_fine_read_out_equals_plain_arithmetic_over_the_window_of_each_block
             np.testing.assert_allclose(mask[0, :, row::2, column::2].flatten(1).numpy(), expected, rtol=1e-4)
 
 
-def test_the_coarse_mask_joins_both_read_outs_by_their_masses() -> None:
+def test_the_coarse_mask_joins_both_read_outs_on_one_scale() -> None:
     query, key, soft = random_parts(2)
     generator = torch.Generator().manual_seed(3)
     token_query = normalize(torch.randn(1, CONFIG.key_channels, HEIGHT, WIDTH, generator=generator), dim=1)
@@ -96,7 +96,9 @@ def test_the_coarse_mask_joins_both_read_outs_by_their_masses() -> None:
     readout, coarse = propagate(packed_query, torch.cat((token_key, bank_of(key)), dim=1), value, VALID, AGE, CONFIG)
     assert torch.equal(readout[0, :, 4:].unflatten(2, (HEIGHT, WIDTH)), to_cells(coarse[0], CONFIG.stride))
 
-    settings = reference.ReadOutSettings(CONFIG.temperature, 24 / CONFIG.stride, 24 / CONFIG.stride)
+    settings = reference.ReadOutSettings(
+        CONFIG.temperature, CONFIG.locality_start_pixels / CONFIG.stride, CONFIG.locality_growth_pixels / CONFIG.stride
+    )
     similarity = reference.similarity(
         token_query[0].flatten(1).numpy(), token_key[0].numpy(), AGE[0].numpy(), (HEIGHT, WIDTH), settings
     )
@@ -111,9 +113,11 @@ def test_the_coarse_mask_joins_both_read_outs_by_their_masses() -> None:
             token_masks = soft[0, :, o, row % 4 :: 4, column % 4 :: 4].flatten(1).numpy() * valid[:, None]
             fine_masks = soft[0, :, o, row % 2 :: 2, column % 2 :: 2].flatten(1).numpy() * valid[:, None]
             found = token_mass[token] * (token_affinity[token] * token_masks).sum()
-            found += fine_mass[fine] * (fine_affinity[fine] * fine_masks).sum()
+            held = max((fine_affinity[fine].sum(axis=1) * (VALID[0, i] > 0).numpy()).sum() for i in range(OBJECTS))
+            fine_weight = FINE_WEIGHT * held * fine_mass[fine] ** 2
+            found += fine_weight * (fine_affinity[fine] * fine_masks).sum()
             total = token_mass[token] * (token_affinity[token].sum(axis=1) * valid).sum()
-            total += fine_mass[fine] * (fine_affinity[fine].sum(axis=1) * valid).sum()
+            total += fine_weight * (fine_affinity[fine].sum(axis=1) * valid).sum()
             np.testing.assert_allclose(float(coarse[0, o, row, column]), found / total, atol=1e-4)
 
 
@@ -131,3 +135,24 @@ def test_a_small_motion_is_followed_by_its_pixels_not_by_whole_tokens() -> None:
     query = torch.cat((flat, folded(moved)), dim=1)
     _, coarse = propagate(query, key, value, torch.ones(1, 1, 1), torch.ones(1, 1), config)
     assert torch.equal(coarse[:, :, :, 2:] > 0.5, torch.roll(soft, 2, dims=3)[:, :, :, 2:] > 0.5)
+
+
+def test_a_thing_is_found_far_from_where_it_was_though_what_lies_there_now_is_a_little_like_it() -> None:
+    """Fine keys near by match badly (cosine 0.4), the token far away well (0.85): the far one decides."""
+    generator = torch.Generator().manual_seed(5)
+    config = replace(CONFIG, key_channels=128, fine_channels=128)
+    height, width, shift = 6, 24, 15
+    alike = normalize(torch.randn(1, 128, 1, 1, generator=generator), dim=1)
+    own = normalize(torch.randn(1, 128, 2 * height, 2 * width, generator=generator), dim=1)
+    fine = 0.63 * alike + 0.77 * own
+    token = normalize(torch.randn(1, 128, height, width, generator=generator), dim=1)
+    changed = normalize(torch.randn(1, 128, height, width, generator=generator), dim=1)
+    soft = torch.zeros(1, 1, 4 * height, 4 * width)
+    soft[:, :, 8:16, 8:20] = 1
+    value = torch.cat((torch.zeros(1, 4, height, width), to_cells(soft[0], 16)), dim=1).flatten(2)[:, None, :, None]
+    key = torch.cat((token, folded(fine)), dim=1).flatten(2)[:, :, None]
+    seen = 0.85 * torch.roll(token, shift, 3) + 0.53 * changed
+    query = torch.cat((seen, folded(torch.roll(fine, 2 * shift, 3))), dim=1)
+    _, coarse = propagate(query, key, value, torch.ones(1, 1, 1), torch.full((1, 1), 40.0), config)
+    found, expected = coarse > 0.5, torch.roll(soft, 4 * shift, dims=3) > 0.5
+    assert (found & expected).sum() > 0.8 * (found | expected).sum()
