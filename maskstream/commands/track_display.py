@@ -143,6 +143,7 @@ class _Table:
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
+        self._console.print()  # the report begins below
 
     def show(self, followed: FollowedFrame) -> None:
         self._progress.add(followed)
