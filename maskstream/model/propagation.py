@@ -2,7 +2,7 @@
 
 The read-out over whole tokens sees the whole frame and carries what was learnt; the fine read-out sees what is near, at
 stride 8, and carries the mask alone. The coarse mask is both sums divided by both masses, on one scale: fine keys are
-compared at twice the temperature of tokens, so a fine weight counts as often as its position's mass. Else whatever lies
+compared at twice the temperature of tokens, so a fine weight counts as often as its object's mass there. Else whatever lies
 where a thing once was, though like nothing, outweighs its true match at the other side of the frame.
 """
 
@@ -41,9 +41,9 @@ def propagate(
         cells_BOCTN = value_BOVTN[:, :, learnt:]
         query, key = query_BKhw[:, channels:], key_BKTN[:, channels:]
         fine_mask, fine_mass = fine_read_out(query, key, cells_BOCTN, held_BOT, trust_BT, age_BT, config)
-        likely_B1hw = FINE_WEIGHT * fine_mass.amax(dim=1, keepdim=True)
-        mask_BOHW = mask_BOHW + fine_mask * _enlarged(likely_B1hw, fine_mask)
-        mass_BOhw = _enlarged(mass_BOhw, fine_mass) + fine_mass * likely_B1hw
+        weight_BOhw = FINE_WEIGHT * fine_mass
+        mask_BOHW = mask_BOHW + fine_mask * _enlarged(weight_BOhw, fine_mask)
+        mass_BOhw = _enlarged(mass_BOhw, fine_mass) + fine_mass * weight_BOhw
     coarse = mask_BOHW / _enlarged(mass_BOhw, mask_BOHW).clamp_min(NO_MASS)
     cells = to_cells(coarse.flatten(0, 1), config.stride).flatten(2).unflatten(0, valid_BOT.shape[:2])
     return torch.cat((readout_BOVP, cells), dim=2), coarse

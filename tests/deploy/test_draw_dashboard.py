@@ -4,16 +4,14 @@ A server of the tests answers as Prometheus does; a real one is in test_promethe
 """
 
 import http.server
-import importlib.util
 import json
 import threading
 import urllib.parse
-from pathlib import Path
 
 import cv2
 import pytest
+from grafana_programs import FOLDER, grafana_program
 
-FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "grafana"
 DASHBOARD = json.loads((FOLDER / "maskstream.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 PNG = b"\x89PNG"
@@ -21,10 +19,7 @@ PNG = b"\x89PNG"
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("draw_dashboard", FOLDER / "draw_dashboard.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return grafana_program("draw_dashboard")
 
 
 class FakePrometheus:

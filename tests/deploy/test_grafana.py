@@ -1,7 +1,6 @@
 """The dashboard is what its script makes, stands in Grafana's grid, and asks for nothing that does not exist."""
 
 import importlib
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -10,11 +9,11 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as schema
 from grafana_foundation_sdk.models import prometheus
+from grafana_programs import FOLDER, grafana_program
 from prometheus_client import PROCESS_COLLECTOR, generate_latest
 from served import prompt, square
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "deploy" / "grafana"
 DASHBOARD = json.loads((FOLDER / "maskstream.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 EXPRESSIONS = [target["expr"] for panel in PANELS for target in panel["targets"]]
@@ -28,10 +27,7 @@ def names_in(expression: str) -> set[str]:
 
 
 def test_the_file_is_what_the_script_makes():
-    spec = importlib.util.spec_from_file_location("make_dashboard", FOLDER / "make_dashboard.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.dashboard() == DASHBOARD, "run python deploy/grafana/make_dashboard.py"
+    assert grafana_program("make_dashboard").dashboard() == DASHBOARD, "run python deploy/grafana/make_dashboard.py"
 
 
 def lost(ours, theirs, place=""):

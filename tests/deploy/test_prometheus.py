@@ -1,6 +1,5 @@
 """The rules, by promtool, and a real Prometheus that scrapes a server under load with our configuration."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeNetworks
+from grafana_programs import grafana_program
 from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry, generate_latest
 from served import eventually, prompt, square
 
@@ -194,14 +194,6 @@ def filled_in(expression):
     return expression.replace("$job", "maskstream").replace("$instance", ".*").replace("$__rate_interval", "1m")
 
 
-def drawing():
-    """deploy/grafana/draw_dashboard.py, a program and no part of a package."""
-    spec = importlib.util.spec_from_file_location("draw_dashboard", ROOT / "deploy" / "grafana" / "draw_dashboard.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @needs_prometheus
 def test_a_real_prometheus_scrapes_a_server_under_load(start, tmp_path):
     running, stop = start(FakeNetworks(delay_seconds=0.002)), threading.Event()
@@ -222,7 +214,7 @@ def test_a_real_prometheus_scrapes_a_server_under_load(start, tmp_path):
             assert all(0 <= share <= 1 for _, share in within)
             for expression in DASHBOARD:
                 assert prometheus.query(filled_in(expression)), f"the dashboard shows nothing for {expression}"
-            tool, span = drawing(), (time.time(), 60, 15, "maskstream", ".*")
+            tool, span = grafana_program("draw_dashboard"), (time.time(), 60, 15, "maskstream", ".*")
             asked = tool.Prometheus(f"http://127.0.0.1:{prometheus.port}")
             empty = tool.draw(tool.read(tool.DASHBOARD), asked, tool.Span(*span), tmp_path / "dashboard.png")
             assert empty == ["Age of masks"]  # these frames do not say when they were taken

@@ -113,12 +113,27 @@ def test_the_coarse_mask_joins_both_read_outs_on_one_scale() -> None:
             token_masks = soft[0, :, o, row % 4 :: 4, column % 4 :: 4].flatten(1).numpy() * valid[:, None]
             fine_masks = soft[0, :, o, row % 2 :: 2, column % 2 :: 2].flatten(1).numpy() * valid[:, None]
             found = token_mass[token] * (token_affinity[token] * token_masks).sum()
-            held = max((fine_affinity[fine].sum(axis=1) * (VALID[0, i] > 0).numpy()).sum() for i in range(OBJECTS))
-            fine_weight = FINE_WEIGHT * held * fine_mass[fine] ** 2
+            fine_weight = FINE_WEIGHT * fine_mass[fine] ** 2 * (fine_affinity[fine].sum(axis=1) * valid).sum()
             found += fine_weight * (fine_affinity[fine] * fine_masks).sum()
             total = token_mass[token] * (token_affinity[token].sum(axis=1) * valid).sum()
             total += fine_weight * (fine_affinity[fine].sum(axis=1) * valid).sum()
             np.testing.assert_allclose(float(coarse[0, o, row, column]), found / total, atol=1e-4)
+
+
+def test_an_object_is_read_as_if_the_others_were_not_there() -> None:
+    """Which slots hold the others changes nothing: the second object is in one slot, the first in two."""
+    query, key, soft = random_parts(6)
+    generator = torch.Generator().manual_seed(7)
+    token_query = normalize(torch.randn(1, CONFIG.key_channels, HEIGHT, WIDTH, generator=generator), dim=1)
+    token_key = normalize(torch.randn(1, CONFIG.key_channels, SLOTS, HEIGHT * WIDTH, generator=generator), dim=1)
+    value = torch.cat((torch.zeros(1, OBJECTS, 4, SLOTS, HEIGHT * WIDTH), cells_of(soft)), dim=2)
+    value = value * (VALID > 0)[:, :, None, :, None]
+    frame, memory = torch.cat((token_query, folded(query)), dim=1), torch.cat((token_key, bank_of(key)), dim=1)
+    valid = (VALID > 0).float()  # the same trust in a slot, whoever is asked
+    _, together = propagate(frame, memory, value, valid, AGE, CONFIG)
+    for one in range(OBJECTS):
+        _, alone = propagate(frame, memory, value[:, one : one + 1], valid[:, one : one + 1], AGE, CONFIG)
+        np.testing.assert_allclose(together[:, one : one + 1].numpy(), alone.numpy(), rtol=1e-4, atol=1e-6)
 
 
 def test_a_small_motion_is_followed_by_its_pixels_not_by_whole_tokens() -> None:
