@@ -2,8 +2,8 @@
 
 The read-out over whole tokens sees the whole frame and carries what was learnt; the fine read-out sees what is near, at
 stride 8, and carries the mask alone. The coarse mask is both sums divided by both masses, on one scale: fine keys are
-compared at twice the temperature of tokens, so a fine weight counts as often as its object's mass there. Else whatever lies
-where a thing once was, though like nothing, outweighs its true match at the other side of the frame.
+compared at twice the temperature of tokens, so a fine weight counts as often as its object's mass there. Else whatever
+lies where a thing once was, though like nothing, outweighs its true match at the other side of the frame.
 """
 
 # B streams, O objects, K key channels, V value channels, T slots, N tokens of a frame, P positions of the query,
