@@ -28,6 +28,8 @@ RECORDED = re.findall(r"- record: (\S+)", (FOLDER / "rules" / "recording.yml").r
 PANELS = json.loads((ROOT / "deploy" / "grafana" / "maskstream.json").read_text())["panels"]
 DASHBOARD = [target["expr"] for panel in PANELS for target in panel.get("targets", [])]
 
+POLICIES = {"latest", "lossless"}
+
 needs_promtool = pytest.mark.skipif(
     not shutil.which("promtool"), reason="NOT TESTED: promtool is missing (Debian's package prometheus)"
 )
@@ -120,13 +122,13 @@ def test_our_exposition_is_clean():
 
 
 class RealPrometheus:
-    """A Prometheus process that scrapes one server every half second, by our configuration."""
+    """A Prometheus process that scrapes one server every second, by our configuration."""
 
     def __init__(self, folder, target):
         shutil.copytree(FOLDER / "rules", folder / "rules")
         config = (FOLDER / "prometheus.yml").read_text()
-        config = config.replace("127.0.0.1:9464", target).replace("_interval: 15s", "_interval: 500ms")
-        (folder / "prometheus.yml").write_text(config.replace("scrape_timeout: 5s", "scrape_timeout: 500ms"))
+        config = config.replace("127.0.0.1:9464", target).replace("_interval: 15s", "_interval: 1s")
+        (folder / "prometheus.yml").write_text(config.replace("scrape_timeout: 5s", "scrape_timeout: 1s"))
         self._log, self._folder = folder / "log", folder
         self._process, self.port = None, 0
 
@@ -194,6 +196,27 @@ def filled_in(expression):
     return expression.replace("$job", "maskstream").replace("$instance", ".*").replace("$__rate_interval", "1m")
 
 
+def draw(prometheus, out):
+    """The titles of the panels that the picture of the last minute has no figures for."""
+    tool = grafana_program("draw_dashboard")
+    span = tool.Span(time.time(), 60, 15, "maskstream", ".*")
+    return tool.draw(tool.read(tool.DASHBOARD), tool.Prometheus(f"http://127.0.0.1:{prometheus.port}"), span, out)
+
+
+def policies_in_time(prometheus):
+    """Whose share of frames in time is a share."""
+    within = prometheus.query("job_policy:maskstream_frames_within_66_7ms:ratio")
+    return {labels["policy"] for labels, share in within if 0 <= share <= 1}
+
+
+def repeated(ask, until):
+    """The answer as wished, or the last one that came within half a minute."""
+    deadline = time.monotonic() + 30
+    while (answer := ask()) != until and time.monotonic() < deadline:
+        time.sleep(0.25)
+    return answer
+
+
 @needs_prometheus
 def test_a_real_prometheus_scrapes_a_server_under_load(start, tmp_path):
     running, stop = start(FakeNetworks(delay_seconds=0.002)), threading.Event()
@@ -207,17 +230,14 @@ def test_a_real_prometheus_scrapes_a_server_under_load(start, tmp_path):
             eventually(lambda: (prometheus.value('job_policy:maskstream_frame_seconds:p99{policy="latest"}') or 0) > 0)
             eventually(lambda: (prometheus.value("instance:maskstream_engine_busy:ratio") or 0) > 0)
             eventually(lambda: (prometheus.value("instance:maskstream_loop_lag_seconds:p99") or 0) > 0)
-            assert prometheus.value("job:maskstream_slots_used:ratio") == 3 / 8
-            assert prometheus.value("maskstream:frame_budget_seconds") == 0.0667
-            within = prometheus.query("job_policy:maskstream_frames_within_66_7ms:ratio")
-            assert {labels["policy"] for labels, _ in within} == {"latest", "lossless"}
-            assert all(0 <= share <= 1 for _, share in within)
-            for expression in DASHBOARD:
-                assert prometheus.query(filled_in(expression)), f"the dashboard shows nothing for {expression}"
-            tool, span = grafana_program("draw_dashboard"), (time.time(), 60, 15, "maskstream", ".*")
-            asked = tool.Prometheus(f"http://127.0.0.1:{prometheus.port}")
-            empty = tool.draw(tool.read(tool.DASHBOARD), asked, tool.Span(*span), tmp_path / "dashboard.png")
-            assert empty == ["Age of masks"]  # these frames do not say when they were taken
+            # On a busy machine a scrape may come too late, and then there is no figure until the next one.
+            assert repeated(lambda: prometheus.value("job:maskstream_slots_used:ratio"), until=3 / 8) == 3 / 8
+            assert repeated(lambda: prometheus.value("maskstream:frame_budget_seconds"), until=0.0667) == 0.0667
+            assert repeated(lambda: policies_in_time(prometheus), until=POLICIES) == POLICIES
+            silent = repeated(lambda: [one for one in DASHBOARD if not prometheus.query(filled_in(one))], until=[])
+            assert silent == [], "the dashboard shows nothing for these"
+            drawn_without = repeated(lambda: draw(prometheus, tmp_path / "dashboard.png"), until=["Age of masks"])
+            assert drawn_without == ["Age of masks"]  # these frames do not say when they were taken
             assert prometheus.query('ALERTS{alertstate="firing",severity="critical"}') == []
         finally:
             stop.set()
