@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,9 +35,10 @@ cluster.shutdown()
 
 
 @contextmanager
-def two_nodes() -> Iterator[str]:
-    """The address of a cluster of two nodes with one core each; empty when it did not start."""
+def two_nodes(said: Path) -> Iterator[str]:
+    """The address of a cluster of two nodes with one core each; empty when it did not start. `said` has its log."""
     with (
+        said.open("a") as log,
         # not in pytest's folder: the path of a socket has to be short
         tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
         subprocess.Popen(
@@ -45,22 +46,29 @@ def two_nodes() -> Iterator[str]:
             env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=log,
             text=True,
+            start_new_session=True,
         ) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
-        yield next((line.strip() for line in process.stdout if ":" in line), "")
-        process.stdin.close()
+        address = next((line.strip() for line in process.stdout if ":" in line), "")
+        if not address:  # what did start of it must not be in the way of the next
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        yield address
+        with suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a cluster. On a busy machine a node can miss the 30 seconds that Ray gives it: tried twice."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a cluster. On a busy machine a node can miss the 30 seconds that Ray gives it: tried thrice."""
+    said = tmp_path_factory.mktemp("ray") / "log"
     with ExitStack() as stack:
-        address = stack.enter_context(two_nodes()) or stack.enter_context(two_nodes())
-        assert address, "no Ray cluster could be started"
+        address = next(filter(None, (stack.enter_context(two_nodes(said)) for _ in range(3))), "")
+        assert address, f"no Ray cluster could be started: {said.read_text()[-3000:]}"
         yield address
 
 
