@@ -124,7 +124,9 @@ def test_more_streams_than_memory_holds_are_left_out_and_the_name_says_so() -> N
 
 def test_a_mixture_of_precisions_is_held_to_the_coarser() -> None:
     assert tolerance_of("fp32") == TOLERANCES["fp32"]
-    assert tolerance_of("bf16+fp32") == TOLERANCES["fp16"]
+    assert tolerance_of("fp16+fp32") == TOLERANCES["fp16"]
+    assert tolerance_of("bf16+fp32") == TOLERANCES["bf16"]
+    assert tolerance_of("int8+bf16") == TOLERANCES["int8"]
 
 
 def test_the_traps_of_the_shipped_networks() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from export.verify import TOLERANCES, Case, clip_overlaps, compare
+from export.verify import TOLERANCES, Case, clip_overlaps, compare, tolerance_of
 from maskstream.artifact import Artifact
 from maskstream.engines import load_networks, onnxruntime_networks, onnxruntime_providers
 from maskstream.engines.onnxruntime_networks import OnnxRuntimeNetworks
@@ -37,14 +37,14 @@ def engine(small_artifact: Path, request: pytest.FixtureRequest) -> Networks:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_output_equals_torch(reference: Networks, engine: Networks, case: Case) -> None:
-    tolerance = TOLERANCES["fp32" if engine.precision == "fp32" else "fp16"]
+    tolerance = tolerance_of(engine.precision)
     rows = list(compare(reference, engine, case))
     assert [row.output for row in rows] == ["key", "context", "skip8", "skip4", "value", "decoded", "coarse"]
     assert [row for row in rows if not row.within(tolerance)] == []
 
 
 def test_masks_along_a_clip_equal_those_of_torch(reference: Networks, engine: Networks) -> None:
-    assert clip_overlaps(reference, engine).min() > TOLERANCES["fp32"].mask_iou
+    assert clip_overlaps(reference, engine).min() > tolerance_of(engine.precision).mask_iou
 
 
 def test_an_answer_is_not_overwritten_by_the_next_call(engine: Networks) -> None:
