@@ -13,7 +13,7 @@ the others were not there.
 """
 
 # B streams, O objects, K key channels, V value channels, T slots, N tokens of a frame, X tokens of all slots,
-# P positions of the query
+# P positions of the query, R rows of values: V of each object
 
 import torch
 from torch import Tensor
@@ -48,17 +48,26 @@ def read_out(  # noqa: PLR0913 - the memory as `propagate` has it
 
     Both float32 and not divided by one another, so that other read-outs can be added first.
     """
-    objects, channels, slots, tokens = value_BOVTN.shape[1:]
+    objects, channels = value_BOVTN.shape[1:3]
     query_BPK, key_BKX = _with_position(query_BKhw, key_BKTN, trust_BT, age_BT, config)
     weight_BPX = torch.exp(torch.matmul(query_BPK, key_BKX).float().clamp_min(-FLOOR_DEPTH))
-    slot_mass_BPT = weight_BPX.unflatten(2, (slots, tokens)).sum(dim=3)
-    mass_BOP = torch.matmul(held_BOT, slot_mass_BPT.transpose(1, 2))
-    total_BP1 = slot_mass_BPT.sum(dim=2, keepdim=True)
-    halved = value_BOVTN.dtype == torch.float16  # which ends at 6e-8, so each position's weights have to sum to 1 there
-    weight_BPX = (weight_BPX / total_BP1).half() if halved else weight_BPX.to(value_BOVTN.dtype)
-    sum_BXP = torch.matmul(value_BOVTN.flatten(3).flatten(1, 2), weight_BPX.transpose(1, 2)).float()
-    sum_BXP = sum_BXP * total_BP1.transpose(1, 2) if halved else sum_BXP
-    return sum_BXP.unflatten(1, (objects, channels)), mass_BOP
+    held_BOX = held_BOT[:, :, :, None].expand(-1, -1, -1, key_BKTN.shape[3]).flatten(2)
+    value_BRX = value_BOVTN.flatten(3).flatten(1, 2)
+    if value_BRX.dtype == torch.float16:
+        sum_BPR, mass_BPO = _in_half(weight_BPX, value_BRX, held_BOX)
+    else:
+        # Mass is one more row of the product for each object: a sum over [P, X] of its own costs a tenth of a read.
+        read_BRX = torch.cat((value_BRX, held_BOX.to(value_BRX.dtype)), dim=1)
+        found_BPR = torch.matmul(weight_BPX.to(read_BRX.dtype), read_BRX.transpose(1, 2)).float()
+        sum_BPR, mass_BPO = found_BPR[:, :, :-objects], found_BPR[:, :, -objects:]
+    return sum_BPR.transpose(1, 2).unflatten(1, (objects, channels)), mass_BPO.transpose(1, 2)
+
+
+def _in_half(weight_BPX: Tensor, value_BRX: Tensor, held_BOX: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums [B, P, R] and masses [B, P, O] where values are float16, which ends at 6e-8: so weights sum to 1 there."""
+    total_BP1 = weight_BPX.sum(dim=2, keepdim=True)
+    sum_BPR = torch.matmul((weight_BPX / total_BP1).half(), value_BRX.transpose(1, 2)).float() * total_BP1
+    return sum_BPR, torch.matmul(weight_BPX, held_BOX.transpose(1, 2))
 
 
 def _with_position(
