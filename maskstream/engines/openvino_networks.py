@@ -3,9 +3,14 @@
 On a CPU with bfloat16 units everything is asked for in bfloat16, 3 to 5 times as fast; elsewhere bfloat16 is emulated
 and several times slower, so it is asked for only where OpenVINO lists it among what the device is good at. Layers that
 an int8 artifact has quantised run in int8 whatever is asked for, by VNNI or AMX units where there are any.
+
+Graphs are compiled for any shape. `encode_frame`, which costs the most and has a shape for each camera's size alone, is
+compiled once more for the first few sizes of single frames: the same answers, a tenth sooner.
 """
 
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +28,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 
 DEVICE = "CPU"
+FRAME_SIZES = 3  # that `encode_frame` is compiled for; others, and several frames at once, take the graph for any shape
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
 
@@ -35,15 +41,19 @@ class OpenVinoNetworks:
         """Raises ArtifactError when a graph cannot be compiled."""
         self.spec = artifact.spec
         core = openvino.Core()
-        compiled = {name: _compile(core, artifact, name, threads or cores()) for name in GRAPHS}
+        models = {name: _read(core, artifact.graphs[name]) for name in GRAPHS}
+        self._compile = partial(_compile, core, threads or cores())
+        compiled = {name: self._compile(model) for name, model in models.items()}
         running = "+".join(sorted({_running_precision(model) for model in compiled.values()}))
         # The hint tells what is computed in where a graph does not say so itself; an int8 graph does.
         self.precision = "int8" if artifact.precision == "int8" else running
         self._requests = {name: model.create_infer_request() for name, model in compiled.items()}
+        self._frames, self._of_size = models["encode_frame"], dict[tuple[int, ...], openvino.InferRequest]()
 
     def encode_frame(self, frame_BHW3: npt.NDArray[np.uint8]) -> FrameFeatures:
         """See `Networks.encode_frame`."""
-        return FrameFeatures(*self._run("encode_frame", {"frame": frame_BHW3}))
+        request = self._request_for_frames(frame_BHW3.shape)
+        return FrameFeatures(*_answers(request, {"frame": frame_BHW3}))
 
     def encode_mask(self, features: FrameFeatures, soft_BOHW: F32) -> F32:
         """See `Networks.encode_mask`."""
@@ -55,9 +65,21 @@ class OpenVinoNetworks:
         return SoftMasks(*self._run("segment", segment_inputs(features, memory)))
 
     def _run(self, graph: str, inputs: dict[str, Any]) -> list[F32]:
-        # Inputs are read in place; outputs are copied, as the next inference writes into the request's own.
-        outputs = self._requests[graph].infer(inputs, share_inputs=True, share_outputs=False)
-        return list(outputs.values())
+        return _answers(self._requests[graph], inputs)
+
+    def _request_for_frames(self, shape: tuple[int, ...]) -> openvino.InferRequest:
+        """No size is ever let go for another: streams of many sizes that take turns would compile at every frame."""
+        if shape not in self._of_size and shape[0] == 1 and len(self._of_size) < FRAME_SIZES:
+            model = self._frames.clone()
+            model.reshape(list(shape))
+            self._of_size[shape] = self._compile(model).create_infer_request()
+        return self._of_size.get(shape, self._requests["encode_frame"])
+
+
+def _answers(request: openvino.InferRequest, inputs: dict[str, Any]) -> list[F32]:
+    # Inputs are read in place; outputs are copied, as the next inference writes into the request's own.
+    outputs = request.infer(inputs, share_inputs=True, share_outputs=False)
+    return list(outputs.values())
 
 
 def open_networks(artifact: Artifact, threads: int | None) -> OpenVinoNetworks:
@@ -65,7 +87,14 @@ def open_networks(artifact: Artifact, threads: int | None) -> OpenVinoNetworks:
     return OpenVinoNetworks(artifact, threads)
 
 
-def _compile(core: openvino.Core, artifact: Artifact, graph: str, threads: int) -> openvino.CompiledModel:
+def _read(core: openvino.Core, file: Path) -> openvino.Model:
+    try:
+        return core.read_model(str(file))
+    except RuntimeError as error:
+        raise ArtifactError(f"{file}: OpenVINO cannot read it ({error})") from error
+
+
+def _compile(core: openvino.Core, threads: int, model: openvino.Model) -> openvino.CompiledModel:
     able = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     precision = "bf16" if able else "f32"
     settings = {
@@ -74,9 +103,9 @@ def _compile(core: openvino.Core, artifact: Artifact, graph: str, threads: int) 
         "PERFORMANCE_HINT": "LATENCY",
     }
     try:
-        return core.compile_model(str(artifact.graphs[graph]), DEVICE, settings)
+        return core.compile_model(model, DEVICE, settings)
     except RuntimeError as error:
-        raise ArtifactError(f"{artifact.graphs[graph]}: OpenVINO cannot compile it ({error})") from error
+        raise ArtifactError(f"graph {model.friendly_name}: OpenVINO cannot compile it ({error})") from error
 
 
 def _running_precision(compiled: openvino.CompiledModel) -> str:
