@@ -97,13 +97,18 @@ def _colour_in(drawn: Picture, id_map: IdMap, box: Box) -> None:
 
 
 def _corner(id_map: IdMap, coarse: IdMap, object_id: int) -> tuple[int, int]:
-    """Upper left of an object's box, to a few pixels: by one pixel in many where it is large."""
-    box = bounding_box(coarse == object_id)
-    if box is not None:
-        return box[0] * _COARSE, box[1] * _COARSE
-    box = bounding_box(id_map == object_id)
-    assert box is not None
-    return box[0], box[1]
+    """Upper left of the object's largest piece: to a few pixels, by one pixel in many, where it is large.
+
+    A crumb of a mask at the other side of the frame does not draw the label away from the object.
+    """
+    for pixels, size in ((coarse == object_id, _COARSE), (id_map == object_id, 1)):
+        box = bounding_box(pixels)
+        if box is not None:
+            x, y, width, height = box
+            pieces = cv2.connectedComponentsWithStats(pixels[y : y + height, x : x + width].view(np.uint8))[2]
+            left, top = pieces[1 + pieces[1:, cv2.CC_STAT_AREA].argmax(), :2]
+            return (x + int(left)) * size, (y + int(top)) * size
+    raise AssertionError(f"object {object_id} has no pixel")
 
 
 def _label(drawn: Picture, text: str, corner: tuple[int, int], colour: tuple[int, ...]) -> int:

@@ -125,6 +125,16 @@ def test_lost_objects_are_listed_at_the_lower_edge() -> None:
     assert many.shape == frame.shape
 
 
+def test_a_crumb_far_away_does_not_take_the_label_along() -> None:
+    frame, whole = np.full((200, 300, 3), 90, np.uint8), np.zeros((200, 300), np.uint8)
+    whole[100:160, 180:260] = 1
+    torn = whole.copy()
+    torn[40:48, 8:16] = 1
+    drawn, with_crumb = draw_overlay(frame, whole), draw_overlay(frame, torn)
+    np.testing.assert_array_equal(with_crumb[:, 100:], drawn[:, 100:])
+    assert (with_crumb[:30, :40] == 90).all()
+
+
 def test_labels_grow_with_the_frame() -> None:
     heights = []
     for scale in (1, 4):
