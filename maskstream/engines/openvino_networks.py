@@ -42,13 +42,17 @@ class OpenVinoNetworks:
         self.spec = artifact.spec
         core = openvino.Core()
         models = {name: _read(core, artifact.graphs[name]) for name in GRAPHS}
-        self._compile = partial(_compile, core, threads or cores())
-        compiled = {name: self._compile(model) for name, model in models.items()}
+        compiled = {
+            name: _compile(core, threads or cores(), artifact.graphs[name], model) for name, model in models.items()
+        }
         running = "+".join(sorted({_running_precision(model) for model in compiled.values()}))
         # The hint tells what is computed in where a graph does not say so itself; an int8 graph does.
         self.precision = "int8" if artifact.precision == "int8" else running
         self._requests = {name: model.create_infer_request() for name, model in compiled.items()}
-        self._frames, self._of_size = models["encode_frame"], dict[tuple[int, ...], openvino.InferRequest]()
+        # Kept, not read again: the file may be another by the time a new size comes.
+        self._any_frames = models["encode_frame"]
+        self._compile_frames = partial(_compile, core, threads or cores(), artifact.graphs["encode_frame"])
+        self._of_size: dict[tuple[int, ...], openvino.InferRequest] = {}
 
     def encode_frame(self, frame_BHW3: npt.NDArray[np.uint8]) -> FrameFeatures:
         """See `Networks.encode_frame`."""
@@ -70,9 +74,9 @@ class OpenVinoNetworks:
     def _request_for_frames(self, shape: tuple[int, ...]) -> openvino.InferRequest:
         """No size is ever let go for another: streams of many sizes that take turns would compile at every frame."""
         if shape not in self._of_size and shape[0] == 1 and len(self._of_size) < FRAME_SIZES:
-            model = self._frames.clone()
+            model = self._any_frames.clone()
             model.reshape(list(shape))
-            self._of_size[shape] = self._compile(model).create_infer_request()
+            self._of_size[shape] = self._compile_frames(model).create_infer_request()
         return self._of_size.get(shape, self._requests["encode_frame"])
 
 
@@ -94,7 +98,8 @@ def _read(core: openvino.Core, file: Path) -> openvino.Model:
         raise ArtifactError(f"{file}: OpenVINO cannot read it ({error})") from error
 
 
-def _compile(core: openvino.Core, threads: int, model: openvino.Model) -> openvino.CompiledModel:
+def _compile(core: openvino.Core, threads: int, file: Path, model: openvino.Model) -> openvino.CompiledModel:
+    """`file` is where the model was read from, for the message. Raises ArtifactError."""
     able = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     precision = "bf16" if able else "f32"
     settings = {
@@ -105,7 +110,7 @@ def _compile(core: openvino.Core, threads: int, model: openvino.Model) -> openvi
     try:
         return core.compile_model(model, DEVICE, settings)
     except RuntimeError as error:
-        raise ArtifactError(f"graph {model.friendly_name}: OpenVINO cannot compile it ({error})") from error
+        raise ArtifactError(f"{file}: OpenVINO cannot compile it ({error})") from error
 
 
 def _running_precision(compiled: openvino.CompiledModel) -> str:

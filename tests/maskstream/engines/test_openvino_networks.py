@@ -24,9 +24,9 @@ def compiled(monkeypatch):
     """The shapes of what is compiled, in order."""
     shapes, compile_model = [], openvino_networks._compile
 
-    def counted(core, threads, model):
+    def counted(core, threads, file, model):
         shapes.append(str(model.inputs[0].partial_shape))
-        return compile_model(core, threads, model)
+        return compile_model(core, threads, file, model)
 
     monkeypatch.setattr(openvino_networks, "_compile", counted)
     return shapes
