@@ -55,13 +55,14 @@ class Tolerance:
 
 
 # fp32 differs by the order of sums alone. fp16 has 11 bits, and a few of them are lost on the way through 20 layers.
-# bf16 has 8: of `live_r18` on a processor with units for it the worst were 3.5e-2, 0.99986 and 0.9935. int8 has 8 for
-# the widest values that a layer was calibrated on, and noise is not what it was calibrated on: a single value may be
-# far off. What it must keep is the direction of each output and, above all, the masks.
+# bf16 has 8: of `live_r18` on a processor with units for it the worst were 7.3e-2, 0.99984 and 0.9864, all of them in
+# four objects at 480x854. int8 has 8 for the widest values that a layer was calibrated on, and noise is not what it was
+# calibrated on: a single value may be far off. What it must keep is the direction of each output and, above all, the
+# masks.
 TOLERANCES = {
     "fp32": Tolerance(1e-4, 0.99999, 0.995),
     "fp16": Tolerance(3e-2, 0.999, 0.97),
-    "bf16": Tolerance(1e-1, 0.999, 0.95),
+    "bf16": Tolerance(2e-1, 0.999, 0.95),
     "int8": Tolerance(1.0, 0.95, 0.95),
 }
 PRECISIONS = ("fp32", "fp16", "int8")  # that can be exported; bf16 is what an engine makes of fp32
