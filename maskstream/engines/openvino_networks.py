@@ -41,17 +41,16 @@ class OpenVinoNetworks:
         """Raises ArtifactError when a graph cannot be compiled."""
         self.spec = artifact.spec
         core = openvino.Core()
+        compile_for_here = partial(_compile, core, threads or cores())
         models = {name: _read(core, artifact.graphs[name]) for name in GRAPHS}
-        compiled = {
-            name: _compile(core, threads or cores(), artifact.graphs[name], model) for name, model in models.items()
-        }
+        compiled = {name: compile_for_here(artifact.graphs[name], model) for name, model in models.items()}
         running = "+".join(sorted({_running_precision(model) for model in compiled.values()}))
         # The hint tells what is computed in where a graph does not say so itself; an int8 graph does.
         self.precision = "int8" if artifact.precision == "int8" else running
         self._requests = {name: model.create_infer_request() for name, model in compiled.items()}
         # Kept, not read again: the file may be another by the time a new size comes.
         self._any_frames = models["encode_frame"]
-        self._compile_frames = partial(_compile, core, threads or cores(), artifact.graphs["encode_frame"])
+        self._compile_frames = partial(compile_for_here, artifact.graphs["encode_frame"])
         self._of_size: dict[tuple[int, ...], openvino.InferRequest] = {}
 
     def encode_frame(self, frame_BHW3: npt.NDArray[np.uint8]) -> FrameFeatures:
@@ -61,15 +60,12 @@ class OpenVinoNetworks:
 
     def encode_mask(self, features: FrameFeatures, soft_BOHW: F32) -> F32:
         """See `Networks.encode_mask`."""
-        (value_BOVN,) = self._run("encode_mask", encode_mask_inputs(features, soft_BOHW))
+        (value_BOVN,) = _answers(self._requests["encode_mask"], encode_mask_inputs(features, soft_BOHW))
         return value_BOVN
 
     def segment(self, features: FrameFeatures, memory: MemoryView) -> SoftMasks:
         """See `Networks.segment`."""
-        return SoftMasks(*self._run("segment", segment_inputs(features, memory)))
-
-    def _run(self, graph: str, inputs: dict[str, Any]) -> list[F32]:
-        return _answers(self._requests[graph], inputs)
+        return SoftMasks(*_answers(self._requests["segment"], segment_inputs(features, memory)))
 
     def _request_for_frames(self, shape: tuple[int, ...]) -> openvino.InferRequest:
         """No size is ever let go for another: streams of many sizes that take turns would compile at every frame."""

@@ -85,13 +85,24 @@ def test_the_fine_read_out_equals_plain_arithmetic_over_the_window_of_each_block
             np.testing.assert_allclose(mask[0, :, row::2, column::2].flatten(1).numpy(), expected, rtol=1e-4)
 
 
+def random_tokens(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys of tokens, of the frame [1, K, h, w] and of the bank [1, K, T, N]."""
+    generator = torch.Generator().manual_seed(seed)
+    query = torch.randn(1, CONFIG.key_channels, HEIGHT, WIDTH, generator=generator)
+    key = torch.randn(1, CONFIG.key_channels, SLOTS, HEIGHT * WIDTH, generator=generator)
+    return normalize(query, dim=1), normalize(key, dim=1)
+
+
+def value_of(soft: torch.Tensor) -> torch.Tensor:
+    """What a bank holds of masks, with nothing learnt: zero in slots without the object."""
+    value = torch.cat((torch.zeros(1, OBJECTS, 4, SLOTS, HEIGHT * WIDTH), cells_of(soft)), dim=2)
+    return value * (VALID > 0)[:, :, None, :, None]
+
+
 def test_the_coarse_mask_joins_both_read_outs_on_one_scale() -> None:
     query, key, soft = random_parts(2)
-    generator = torch.Generator().manual_seed(3)
-    token_query = normalize(torch.randn(1, CONFIG.key_channels, HEIGHT, WIDTH, generator=generator), dim=1)
-    token_key = normalize(torch.randn(1, CONFIG.key_channels, SLOTS, HEIGHT * WIDTH, generator=generator), dim=1)
-    value = torch.cat((torch.zeros(1, OBJECTS, 4, SLOTS, HEIGHT * WIDTH), cells_of(soft)), dim=2)
-    value = value * (VALID > 0)[:, :, None, :, None]
+    token_query, token_key = random_tokens(3)
+    value = value_of(soft)
     packed_query = torch.cat((token_query, folded(query)), dim=1)
     readout, coarse = propagate(packed_query, torch.cat((token_key, bank_of(key)), dim=1), value, VALID, AGE, CONFIG)
     assert torch.equal(readout[0, :, 4:].unflatten(2, (HEIGHT, WIDTH)), to_cells(coarse[0], CONFIG.stride))
@@ -123,13 +134,10 @@ def test_the_coarse_mask_joins_both_read_outs_on_one_scale() -> None:
 def test_an_object_is_read_as_if_the_others_were_not_there() -> None:
     """Which slots hold the others changes nothing: the second object is in one slot, the first in two."""
     query, key, soft = random_parts(6)
-    generator = torch.Generator().manual_seed(7)
-    token_query = normalize(torch.randn(1, CONFIG.key_channels, HEIGHT, WIDTH, generator=generator), dim=1)
-    token_key = normalize(torch.randn(1, CONFIG.key_channels, SLOTS, HEIGHT * WIDTH, generator=generator), dim=1)
-    value = torch.cat((torch.zeros(1, OBJECTS, 4, SLOTS, HEIGHT * WIDTH), cells_of(soft)), dim=2)
-    value = value * (VALID > 0)[:, :, None, :, None]
+    token_query, token_key = random_tokens(7)
     frame, memory = torch.cat((token_query, folded(query)), dim=1), torch.cat((token_key, bank_of(key)), dim=1)
     valid = (VALID > 0).float()  # the same trust in a slot, whoever is asked
+    value = value_of(soft)
     _, together = propagate(frame, memory, value, valid, AGE, CONFIG)
     for one in range(OBJECTS):
         _, alone = propagate(frame, memory, value[:, one : one + 1], valid[:, one : one + 1], AGE, CONFIG)
